@@ -1,0 +1,260 @@
+"""Writes packs: clips are read in parallel, in units that a kill cannot damage.
+
+A unit is a run of clips in the order of the sources and becomes one shard. A finished unit is its shard, renamed into
+place, and then its rows in ``.partial/``. Once all units are there the rows become the manifest, and ``pack.json``,
+written last, makes the folder a pack. Nothing depends on how many processes took part or how often they were killed.
+"""
+
+import csv
+import dataclasses
+import fcntl
+import io
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data import statistics, taxonomy
+from data.clip import Clip, Reject
+from data.decode import RATE, to_pcm
+from data.errors import DataError
+from data.files import sync_folder, write_atomically
+from data.manifest import SCHEMA, hours_of, row_of, split_totals, totals
+from data.pack import (
+    INFO_NAME,
+    MANIFEST_NAME,
+    PARTIAL_NAME,
+    REJECTED_NAME,
+    VERSION,
+    Pack,
+    PackInfo,
+    checksum_of,
+    shard_name,
+)
+from data.plan import Plan, Unit, make_plan
+from data.pool import run_jobs
+
+MIN_SECONDS = 0.25
+MAX_REJECT_SHARE = 0.1
+_ROWS_GROUP = 65_536  # rows of a row group in the manifest
+
+Progress = Callable[[int, int], None]
+"""Called with how many clips are done, and how many there are."""
+
+
+def write_pack(
+    clips: Iterable[Clip | Reject],
+    folder: str | os.PathLike,
+    *,
+    processes: int | None = None,
+    min_seconds: float = MIN_SECONDS,
+    max_reject_share: float = MAX_REJECT_SHARE,
+    seed: int = 0,
+    licences: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Pack:
+    """Writes a pack, or finishes the one that an earlier call with the same clips and options began.
+
+    A folder that already holds the pack asked for is opened as it is.
+
+    Args:
+        clips: from the sources, in the order that they shall have in the manifest.
+        folder: of the pack; made if it is not there.
+        processes: that read clips; all cores by default. Does not change a byte.
+        min_seconds: shorter clips are rejected.
+        max_reject_share: of all clips; more than that fails.
+        seed: decides the splits that the sources left open, and the clips that the statistics are taken from.
+        licences: the licence of every source, by its name.
+        overwrite: what is in the folder may be replaced by another pack.
+        progress: see `Progress`.
+
+    Raises:
+        DataError: no clips, an id twice, a group in two splits, too many rejects, a folder that holds something else,
+            a full disk, a process that died.
+    """
+    folder = Path(folder)
+    plan = make_plan(clips, seed, min_seconds)
+    existing = _existing(folder, plan, overwrite)
+    if existing is not None:
+        return existing
+    processes = min(processes or os.cpu_count() or 1, max(1, len(plan.units)))
+    with _locked(folder):
+        _begin(folder, plan, overwrite)
+        done = sum(len(unit.clips) for unit in plan.units if _rows_path(folder, unit.number).exists())
+        if progress:
+            progress(done, plan.num_clips)
+        todo = (unit for unit in plan.units if not _rows_path(folder, unit.number).exists())
+        for number in run_jobs(partial(_write_unit, folder, min_seconds), todo, processes):
+            done += number
+            if progress:
+                progress(done, plan.num_clips)
+        _finish(folder, plan, max_reject_share, licences or {})
+    return Pack.open(folder)
+
+
+def _existing(folder: Path, plan: Plan, overwrite: bool) -> Pack | None:
+    """The pack in the folder if it is whole and the one asked for."""
+    if not (folder / INFO_NAME).is_file():
+        return None
+    try:
+        pack = Pack.open(folder)
+    except DataError:
+        if overwrite:
+            return None
+        raise
+    if pack.info.plan == plan.fingerprint:
+        shutil.rmtree(folder / PARTIAL_NAME, ignore_errors=True)
+        return pack
+    if overwrite:
+        return None
+    raise DataError(
+        f"{folder} holds a pack of other clips or options; choose another --out, or replace it with --overwrite"
+    )
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keeps a second preparation out of the folder; the lock ends with the process however that ends."""
+    partial_folder = folder / PARTIAL_NAME
+    try:
+        if folder.is_dir() and not partial_folder.is_dir() and any(not _is_ours(path) for path in folder.iterdir()):
+            raise DataError(f"{folder} holds files that are no pack; choose another --out")
+        partial_folder.mkdir(parents=True, exist_ok=True)
+        lock = (partial_folder / "lock").open("wb")
+    except OSError as error:
+        raise DataError(f"cannot write into {folder} ({error.strerror}); choose another --out") from error
+    with lock:
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise DataError(f"{folder} is being written by another command; wait for it") from error
+        yield
+
+
+def _is_ours(path: Path) -> bool:
+    return path.name in (INFO_NAME, MANIFEST_NAME, REJECTED_NAME) or path.suffix == ".i16"
+
+
+def _begin(folder: Path, plan: Plan, overwrite: bool) -> None:
+    """Clears what is left of other plans and of killed processes, and says which plan is under way."""
+    plan_path = folder / PARTIAL_NAME / "plan"
+    found = plan_path.read_text(encoding="utf-8") if plan_path.exists() else None
+    if found not in (None, plan.fingerprint) and not overwrite:
+        raise DataError(
+            f"{folder} is half written with other clips or options; run the command that began it, choose another "
+            "--out, or start over with --overwrite"
+        )
+    if found != plan.fingerprint:
+        (folder / INFO_NAME).unlink(missing_ok=True)  # first: from here on the folder is no pack
+        sync_folder(folder)
+        for path in (folder / PARTIAL_NAME).iterdir():
+            if path.name != "lock":
+                path.unlink()
+        for path in folder.iterdir():
+            if path.is_file():
+                path.unlink()
+        with write_atomically(plan_path) as file:
+            file.write(plan.fingerprint.encode())
+    for path in [*folder.glob("*.tmp"), *(folder / PARTIAL_NAME).glob("*.tmp")]:
+        path.unlink()
+
+
+def _rows_path(folder: Path, unit: int) -> Path:
+    return folder / PARTIAL_NAME / f"rows_{unit:05d}.parquet"
+
+
+def _write_unit(folder: Path, min_seconds: float, unit: Unit) -> int:
+    """Reads the clips of a unit, writes its shard and then its rows; returns how many clips it tried."""
+    rows, rejects, sums = [], [], []
+    offset = 0
+    with write_atomically(folder / shard_name(unit.number)) as file:
+        for clip, split, is_measured in zip(unit.clips, unit.splits, unit.is_measured, strict=True):
+            try:
+                pcm = to_pcm(clip.audio, min_seconds)
+            except DataError as error:
+                rejects.append((clip.source, clip.recording, str(error)))
+                continue
+            data = pcm.samples.astype("<i2", copy=False).data
+            file.write(data)
+            rows.append(row_of(clip, split, pcm, checksum_of(data), unit.number, offset))
+            if is_measured:
+                sums.append(statistics.log_mel_sums(pcm.samples))
+            offset += len(pcm.samples)
+    extra = {"rejects": json.dumps(rejects), "log_mel_sums": json.dumps(sums), "shard_bytes": str(2 * offset)}
+    with write_atomically(_rows_path(folder, unit.number)) as file:
+        pq.write_table(pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata(extra), file)
+    return len(unit.clips)
+
+
+def _finish(folder: Path, plan: Plan, max_reject_share: float, licences: Mapping[str, str]) -> None:
+    """Turns finished units into a pack."""
+    tables, rejects, sums, shard_bytes = [], list(plan.rejects), [], []
+    for unit in plan.units:
+        table = pq.read_table(_rows_path(folder, unit.number))
+        extra = {key.decode(): json.loads(value) for key, value in table.schema.metadata.items()}
+        tables.append(table.replace_schema_metadata(None))
+        rejects += [Reject(*values) for values in extra["rejects"]]
+        sums += extra["log_mel_sums"]
+        shard_bytes.append(extra["shard_bytes"])
+    manifest = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+    _write_rejected(folder / REJECTED_NAME, rejects)
+    _check_rejects(folder, manifest.num_rows, rejects, max_reject_share)
+    buffer = io.BytesIO()
+    pq.write_table(manifest, buffer, row_group_size=_ROWS_GROUP, compression="zstd")
+    with write_atomically(folder / MANIFEST_NAME) as file:
+        file.write(buffer.getbuffer())
+    mean, std = statistics.mean_and_std(sums)
+    info = PackInfo(
+        version=VERSION,
+        name=folder.resolve().name,
+        rate=RATE,
+        num_clips=manifest.num_rows,
+        num_rejected=len(rejects),
+        hours=hours_of(manifest),
+        splits=split_totals(manifest),
+        sources={
+            source: {**counts, "licence": licences.get(source)} for source, counts in totals(manifest, "source").items()
+        },
+        taxonomy_version=taxonomy.VERSION,
+        seed=plan.seed,
+        min_seconds=plan.min_seconds,
+        log_mel_mean=mean,
+        log_mel_std=std,
+        shard_bytes=shard_bytes,
+        manifest_checksum=checksum_of(buffer.getbuffer()),
+        plan=plan.fingerprint,
+    )
+    sync_folder(folder)
+    with write_atomically(folder / INFO_NAME) as file:
+        file.write(json.dumps(dataclasses.asdict(info), indent=2).encode() + b"\n")
+    sync_folder(folder)
+    shutil.rmtree(folder / PARTIAL_NAME)
+
+
+def _write_rejected(path: Path, rejects: Iterable[Reject]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["source", "recording", "reason"])
+    writer.writerows((reject.source, reject.recording, reject.reason) for reject in rejects)
+    with write_atomically(path) as file:
+        file.write(text.getvalue().encode())
+
+
+def _check_rejects(folder: Path, num_clips: int, rejects: list[Reject], max_reject_share: float) -> None:
+    total = num_clips + len(rejects)
+    if total == 0:
+        raise DataError("the sources should hold clips, none found; check their folders")
+    if len(rejects) > max_reject_share * total:
+        raise DataError(
+            f"{len(rejects)} of {total} clips were rejected, more than the share of {max_reject_share:g} allowed; "
+            f"see {folder / REJECTED_NAME} for the reasons, mend the recordings or raise --max_reject_share"
+        )
+    if num_clips == 0:
+        raise DataError(f"all {total} clips were rejected; see {folder / REJECTED_NAME} for the reasons")
