@@ -1,0 +1,221 @@
+"""transformers' `ASTModel` behind the interface of every backbone: waveform in, tokens out.
+
+The encoder also runs on a few visible patches only, which is what a masked autoencoder trains; the weights are the
+same, so what pretraining saves is an ordinary `ASTModel`.
+
+Shapes: B batch, S samples, T frames, F mel bins, N patches of the grid (freq, time), K kept patches, A values in a
+patch (its side squared), D width, L layers.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import ASTConfig, ASTFeatureExtractor, ASTModel
+
+from backbones.log_mel import RATE, LogMel, samples_of
+
+EXTRA_TOKENS = 2  # AST puts a class token and a distillation token before its patches
+
+PRESETS: dict[str, dict[str, int]] = {
+    "tiny": {"hidden_size": 192, "num_hidden_layers": 12, "num_attention_heads": 3, "intermediate_size": 768},
+    "small": {"hidden_size": 384, "num_hidden_layers": 12, "num_attention_heads": 6, "intermediate_size": 1536},
+    "base": {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072},
+}
+"""The widths of ViT-Ti, ViT-S and ViT-B (Touvron et al. 2021, arXiv 2012.12877, table 1)."""
+
+
+class Tokens(NamedTuple):
+    """What a backbone makes of a batch."""
+
+    tokens: Tensor
+    """float ``(B, N, D)``, one a patch, frequency-major."""
+    is_padding: Tensor | None
+    """bool ``(B, N)``, patches behind a clip's end; None where there are none."""
+    hidden: list[Tensor]
+    """The patch tokens after each layer, L of ``(B, N, D)``; empty unless asked for."""
+
+
+def attention_for(device_type: str, dtype: torch.dtype) -> str:
+    """The faster of transformers' attentions: fused, but for bfloat16 on a CPU, whose fused backward is slow."""
+    return "eager" if device_type == "cpu" and dtype == torch.bfloat16 else "sdpa"
+
+
+class AstBackbone(nn.Module):
+    """AST with its own front end, so that a checkpoint carries its log-mel statistics.
+
+    Attributes:
+        log_mel: the front end, with the statistics the weights were trained with.
+        ast: the `ASTModel`.
+    """
+
+    def __init__(self, ast: ASTModel, mean: float, std: float):
+        super().__init__()
+        config = ast.config
+        if (config.frequency_stride, config.time_stride) != (config.patch_size, config.patch_size):
+            raise ValueError(
+                f"masking needs patches that do not overlap, stride = size = {config.patch_size}, "
+                f"not strides {config.frequency_stride} x {config.time_stride}"
+            )
+        self.ast = ast
+        self.log_mel = LogMel(mean, std, config.num_mel_bins)
+
+    @classmethod
+    def untrained(
+        cls, preset: str, num_frames: int, mean: float, std: float, patch_size: int = 16, num_mel_bins: int = 128
+    ) -> "AstBackbone":
+        """A new network for clips of `num_frames` frames, with two-dimensional sine-cosine positions.
+
+        Weights are drawn from torch's global generator as transformers initialises AST; the tokens with the same
+        deviation, for zeros would start both extra tokens alike.
+        """
+        config = ASTConfig(
+            **PRESETS[preset],
+            patch_size=patch_size,
+            frequency_stride=patch_size,
+            time_stride=patch_size,
+            num_mel_bins=num_mel_bins,
+            max_length=num_frames // patch_size * patch_size,
+            hidden_dropout_prob=0.0,
+            attention_probs_dropout_prob=0.0,
+        )
+        backbone = cls(ASTModel(config), mean, std)
+        embeddings = backbone.ast.embeddings
+        with torch.no_grad():
+            embeddings.cls_token.normal_(std=config.initializer_range)
+            embeddings.distillation_token.normal_(std=config.initializer_range)
+            embeddings.position_embeddings[0, EXTRA_TOKENS:] = sine_cosine(backbone.grid, config.hidden_size)
+        return backbone
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches along frequency and along time that the position table was made for."""
+        config = self.ast.config
+        return config.num_mel_bins // config.patch_size, config.max_length // config.patch_size
+
+    @property
+    def num_samples(self) -> int:
+        """Samples of a clip that fills the position table."""
+        return samples_of(self.ast.config.max_length)
+
+    def feature_extractor(self) -> ASTFeatureExtractor:
+        """transformers' own front end with our statistics, to be saved beside the weights."""
+        config = self.ast.config
+        return ASTFeatureExtractor(
+            sampling_rate=RATE,
+            num_mel_bins=config.num_mel_bins,
+            max_length=config.max_length,
+            mean=self.log_mel.mean,
+            std=self.log_mel.std,
+        )
+
+    def patches(self, waveform: Tensor, num_samples: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        """Cuts the normalised log-mel of ``(B, S)`` into patches ``(B, N, A)``; no gradient flows through it.
+
+        Frames behind the last whole patch are dropped. The second value is bool ``(B, N)``, True where a patch lies
+        wholly behind the clip's end, or None where no clip of the batch is short.
+        """
+        log_mel, num_frames = self.log_mel(waveform, num_samples)
+        size = self.ast.config.patch_size
+        patches = patches_of(log_mel, size)
+        if num_samples is None:
+            return patches, None
+        freq, time = log_mel.shape[2] // size, log_mel.shape[1] // size
+        is_padding = torch.arange(time, device=waveform.device) * size >= num_frames[:, None]  # (B, time)
+        return patches, is_padding[:, None].expand(-1, freq, -1).flatten(1) if is_padding.any() else None
+
+    def forward(self, waveform: Tensor, num_samples: Tensor | None = None, hidden: bool = False) -> Tokens:
+        """Runs every patch of a batch through the encoder.
+
+        Args:
+            waveform: float in [-1, 1], ``(B, S)``, at 16 kHz.
+            num_samples: int64 ``(B,)``, how many of the S samples are sound; None means all.
+            hidden: whether to return the tokens after each layer too.
+        """
+        patches, is_padding = self.patches(waveform, num_samples)
+        freq = self.grid[0]
+        positions = positions_for(self.ast, (freq, patches.shape[1] // freq))
+        tokens = self._project(patches) + positions
+        tokens, layers = self._encode(tokens, is_padding, hidden)
+        return Tokens(tokens, is_padding, layers)
+
+    def encode_visible(self, patches: Tensor, ids_keep: Tensor, is_padding: Tensor | None = None) -> Tensor:
+        """Encodes the visible patches ``(B, K, A)`` that lie at `ids_keep` ``(B, K)`` of the grid: ``(B, K, D)``."""
+        positions = self.ast.embeddings.position_embeddings[0, EXTRA_TOKENS:]
+        return self._encode(self._project(patches) + F.embedding(ids_keep, positions), is_padding, hidden=False)[0]
+
+    def _project(self, patches: Tensor) -> Tensor:
+        """`ASTPatchEmbeddings`' convolution, whose stride is its size, as the multiplication that it is."""
+        projection = self.ast.embeddings.patch_embeddings.projection
+        return F.linear(patches, projection.weight.flatten(1), projection.bias)
+
+    def _encode(self, tokens: Tensor, is_padding: Tensor | None, hidden: bool) -> tuple[Tensor, list[Tensor]]:
+        embeddings = self.ast.embeddings
+        extra = torch.cat([embeddings.cls_token, embeddings.distillation_token], dim=1)
+        extra = extra + embeddings.position_embeddings[:, :EXTRA_TOKENS]
+        tokens = torch.cat([extra.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
+        attention_mask = None
+        if is_padding is not None:
+            attention_mask = key_padding_mask(F.pad(is_padding, (EXTRA_TOKENS, 0)), tokens.dtype)
+        layers = []
+        for layer in self.ast.layers:
+            tokens = layer(tokens, attention_mask)
+            if hidden:
+                layers.append(tokens[:, EXTRA_TOKENS:])
+        return self.ast.layernorm(tokens)[:, EXTRA_TOKENS:], layers
+
+
+def patches_of(log_mel: Tensor, size: int) -> Tensor:
+    """Cuts ``(B, T, F)`` into patches ``(B, N, A)``, frequency-major, each patch frequency-major too."""
+    batch, frames, mel_bins = log_mel.shape
+    time, freq = frames // size, mel_bins // size
+    cut = log_mel[:, : time * size].reshape(batch, time, size, freq, size)
+    return cut.permute(0, 3, 1, 4, 2).reshape(batch, freq * time, size * size)
+
+
+def log_mel_of(patches: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Puts patches ``(B, N, A)`` of a grid together again: ``(B, T, F)``, the inverse of `patches_of`."""
+    freq, time = grid
+    size = round(patches.shape[2] ** 0.5)
+    whole = patches.reshape(-1, freq, time, size, size).permute(0, 2, 4, 1, 3)
+    return whole.reshape(len(patches), time * size, freq * size)
+
+
+def key_padding_mask(is_padding: Tensor, dtype: torch.dtype) -> Tensor:
+    """Additive attention mask ``(B, 1, 1, N)`` that hides padding from every query."""
+    mask = torch.zeros(is_padding.shape, dtype=dtype, device=is_padding.device)
+    return mask.masked_fill_(is_padding, torch.finfo(dtype).min)[:, None, None]
+
+
+def positions_for(ast: ASTModel, grid: tuple[int, int]) -> Tensor:
+    """The position table ``(1, N, D)`` for another clip length.
+
+    Shorter clips take the table's first columns, so that a clip has the same tokens alone and padded in a batch;
+    longer ones stretch it bilinearly along time, as AST does (Gong et al. 2021, section 2.2).
+    """
+    table = ast.embeddings.position_embeddings[:, EXTRA_TOKENS:]
+    freq, time = ast.config.num_mel_bins // ast.config.patch_size, ast.config.max_length // ast.config.patch_size
+    if grid[0] != freq:
+        raise ValueError(f"the position table has {freq} rows of patches, the log-mel {grid[0]}")
+    if grid[1] == time:
+        return table
+    square = table.view(1, freq, time, -1)
+    if grid[1] < time:
+        return square[:, :, : grid[1]].flatten(1, 2)
+    stretched = F.interpolate(square.permute(0, 3, 1, 2), size=grid, mode="bilinear", align_corners=False)
+    return stretched.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def sine_cosine(grid: tuple[int, int], width: int) -> Tensor:
+    """Two-dimensional sine-cosine positions ``(N, D)``: half the width for frequency, half for time.
+
+    Vaswani et al. 2017 (arXiv 1706.03762, section 3.5) along each axis, as MAE uses it.
+    """
+    if width % 4:
+        raise ValueError(f"sine-cosine positions need a width that 4 divides, not {width}")
+    rate = 10_000.0 ** -(torch.arange(width // 4, dtype=torch.float64) / (width // 4))
+    freq, time = (torch.arange(size, dtype=torch.float64)[:, None] * rate for size in grid)
+    freq = torch.cat([freq.sin(), freq.cos()], dim=1)[:, None].expand(-1, grid[1], -1)
+    time = torch.cat([time.sin(), time.cos()], dim=1)[None].expand(grid[0], -1, -1)
+    return torch.cat([freq, time], dim=2).flatten(0, 1).float()
