@@ -26,8 +26,8 @@ class Unit:
     clips: tuple[Clip, ...]
     splits: tuple[str, ...]
     """The split of every clip."""
-    is_measured: tuple[bool, ...]
-    """True for the training clips whose log-mel is measured."""
+    excerpts: tuple[float | None, ...]
+    """Where in every clip the log-mel is measured, see `data.statistics.excerpts`; None where it is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +59,15 @@ def make_plan(found: Iterable[Clip | Reject], seed: int, min_seconds: float) -> 
     _check_ids(clips)
     split_of_group = _splits(clips, seed)
     splits = [split_of_group[clip.group] for clip in clips]
-    measured = statistics.sampled(
-        (clip.id for clip, split in zip(clips, splits, strict=True) if split == "train"), seed
-    )
+    training_ids = (clip.id for clip, split in zip(clips, splits, strict=True) if split == "train")
+    excerpts = statistics.excerpts(training_ids, seed)
     size = max(MIN_CLIPS, -(-len(clips) // MAX_UNITS))
     units = tuple(
         Unit(
             number=start // size,
             clips=tuple(clips[start : start + size]),
             splits=tuple(splits[start : start + size]),
-            is_measured=tuple(clip.id in measured for clip in clips[start : start + size]),
+            excerpts=tuple(excerpts.get(clip.id) for clip in clips[start : start + size]),
         )
         for start in range(0, len(clips), size)
     )

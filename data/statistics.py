@@ -4,9 +4,10 @@ The log-mel is the one that transformers' `ASTFeatureExtractor` gets from `torch
 25 ms every 10 ms, DC removed, pre-emphasis 0.97, Hann window, power spectrum of 512 points, 128 triangles on the mel
 scale from 20 Hz to 8 kHz, natural logarithm. It is written here in numpy, and tested against torchaudio, because it
 runs in the processes that decode: they need no torch (seconds to import, unsafe to use after a fork), and
-the sums are ready when the last clip is.
+the sums are ready when the last clip is. No matrix product: BLAS would start threads in every process, and their
+number would decide the last bits.
 
-T frames, F mel bins.
+S samples, T frames, F mel bins.
 """
 
 import hashlib
@@ -18,36 +19,43 @@ import numpy as np
 
 from data.decode import FULL_SCALE, RATE
 
-MAX_CLIPS = 2048
+MAX_CLIPS = 1024
 """Training clips in the sample."""
-MAX_SECONDS = 2
-"""Of each of them, from its middle."""
+EXCERPT_SECONDS = 1
+"""Of each of them, from a place drawn at random."""
 
 FRAME, HOP, FFT, BINS = 400, 160, 512, 128
 LOW_HZ, HIGH_HZ = 20.0, RATE / 2
 EPSILON = np.float32(1.1920928955078125e-07)  # float32's, Kaldi's floor under the logarithm
 
 
-def sampled(ids: Iterable[str], seed: int) -> set[str]:
-    """Which training clips are measured: at most `MAX_CLIPS`, by a hash of seed and id, whatever their order."""
-    return set(sorted(ids, key=lambda id_: hashlib.blake2b(f"{seed}/{id_}".encode()).digest())[:MAX_CLIPS])
+def excerpts(ids: Iterable[str], seed: int) -> dict[str, float]:
+    """Which training clips are measured, at most `MAX_CLIPS`, and where in the clip.
+
+    Returns:
+        For each id in the sample where its excerpt lies, from 0 (at the start) to 1 (at the end); decided by a hash
+        of seed and id, whatever the order of the clips.
+    """
+    hashes = {id_: hashlib.blake2b(f"{seed}/{id_}".encode(), digest_size=16).digest() for id_ in ids}
+    chosen = sorted(hashes, key=hashes.__getitem__)[:MAX_CLIPS]
+    return {id_: int.from_bytes(hashes[id_][8:], "big") / 2**64 for id_ in chosen}
 
 
-def log_mel_sums(samples: np.ndarray) -> tuple[float, float, int]:
-    """Sum, sum of squares and number of a clip's log-mel values, from its middle `MAX_SECONDS`.
+def log_mel_sums(samples: np.ndarray, place: float) -> tuple[float, float, int]:
+    """Sum, sum of squares and number of the log-mel values of a clip's excerpt.
 
     Args:
         samples: int16 ``(S,)`` at `data.decode.RATE`.
+        place: of the excerpt, from 0 to 1, as `excerpts` returns it.
 
     Returns:
         ``(0.0, 0.0, 0)`` if the clip is shorter than a frame.
     """
-    length = MAX_SECONDS * RATE
-    start = max(0, (len(samples) - length) // 2)
-    excerpt = samples[start : start + length]
-    if len(excerpt) < FRAME:
+    length = min(EXCERPT_SECONDS * RATE, len(samples))
+    if length < FRAME:
         return 0.0, 0.0, 0
-    values = log_mel(excerpt.astype(np.float32) / FULL_SCALE)  # (T, F)
+    start = round(place * (len(samples) - length))
+    values = log_mel(samples[start : start + length].astype(np.float32) / FULL_SCALE)  # (T, F)
     return float(values.sum(dtype=np.float64)), float(np.square(values, dtype=np.float64).sum()), values.size
 
 
@@ -76,7 +84,12 @@ def log_mel(waveform: np.ndarray) -> np.ndarray:
     before = np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)
     spectrum = np.fft.rfft((frames - np.float32(0.97) * before) * _window(), n=FFT)  # (T, 257)
     power = np.square(spectrum.real) + np.square(spectrum.imag)
-    return np.log(np.maximum(power @ _mel_bank(), EPSILON))
+    rising, falling, starts, is_empty = _triangles()
+    # Between two edges of the mel scale every point belongs to one triangle's rise and its predecessor's fall.
+    rise = np.add.reduceat(power * rising, starts, axis=1)  # (T, F + 1)
+    fall = np.add.reduceat(power * falling, starts, axis=1)
+    rise[:, is_empty] = fall[:, is_empty] = 0.0  # reduceat returns the next value where there is none to add
+    return np.log(np.maximum(rise[:, :-1] + fall[:, 1:], EPSILON))
 
 
 @cache
@@ -85,14 +98,23 @@ def _window() -> np.ndarray:
 
 
 @cache
-def _mel_bank() -> np.ndarray:
-    """Triangles that are linear on the mel scale, float32 ``(257, F)``."""
+def _triangles() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The mel scale between its F + 2 equally spaced edges.
 
-    def mel(hz):
+    Returns:
+        For every point of the spectrum, ``(257,)``: its weight in the rise and in the fall; for every space
+        between two edges, ``(F + 1,)``: its first point, and whether it has none.
+    """
+
+    def mel(hz: np.ndarray | float) -> np.ndarray:
         return 1127.0 * np.log(1.0 + np.asarray(hz) / 700.0)
 
-    edges = np.linspace(mel(LOW_HZ), mel(HIGH_HZ), BINS + 2)
-    left, centre, right = edges[:-2], edges[1:-1], edges[2:]  # (F,)
-    at = mel(np.arange(FFT // 2 + 1) * RATE / FFT)[:, None]  # (257, 1)
-    rising, falling = (at - left) / (centre - left), (right - at) / (right - centre)
-    return np.maximum(0.0, np.minimum(rising, falling)).astype(np.float32)
+    # Counted in spaces between edges: the triangle m rises from m to m + 1 and falls to m + 2.
+    at = (mel(np.arange(FFT // 2 + 1) * RATE / FFT) - mel(LOW_HZ)) / (mel(HIGH_HZ) - mel(LOW_HZ)) * (BINS + 1)
+    at[-1] = BINS + 1  # the last point is the last edge, where the last triangle has come down to 0
+    space = np.floor(at)
+    is_inside = (at > 0) & (at < BINS + 1)
+    rising, falling = np.where(is_inside, at - space, 0), np.where(is_inside, 1 - (at - space), 0)
+    first = np.searchsorted(space, np.arange(BINS + 2))
+    is_empty = first[:-1] == first[1:]
+    return rising.astype(np.float32), falling.astype(np.float32), np.minimum(first[:-1], FFT // 2), is_empty

@@ -175,7 +175,7 @@ def _write_unit(folder: Path, min_seconds: float, unit: Unit) -> int:
     rows, rejects, sums = [], [], []
     offset = 0
     with write_atomically(folder / shard_name(unit.number)) as file:
-        for clip, split, is_measured in zip(unit.clips, unit.splits, unit.is_measured, strict=True):
+        for clip, split, place in zip(unit.clips, unit.splits, unit.excerpts, strict=True):
             try:
                 pcm = to_pcm(clip.audio, min_seconds)
             except DataError as error:
@@ -184,8 +184,8 @@ def _write_unit(folder: Path, min_seconds: float, unit: Unit) -> int:
             data = pcm.samples.astype("<i2", copy=False).data
             file.write(data)
             rows.append(row_of(clip, split, pcm, checksum_of(data), unit.number, offset))
-            if is_measured:
-                sums.append(statistics.log_mel_sums(pcm.samples))
+            if place is not None:
+                sums.append(statistics.log_mel_sums(pcm.samples, place))
             offset += len(pcm.samples)
     extra = {"rejects": json.dumps(rejects), "log_mel_sums": json.dumps(sums), "shard_bytes": str(2 * offset)}
     with write_atomically(_rows_path(folder, unit.number)) as file:
