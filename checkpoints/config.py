@@ -1,0 +1,122 @@
+"""A recipe's config: a dataclass that is command line, YAML and help in one.
+
+Precedence: default < the resumed run's config.yaml < ``--config`` YAML < command line, wherever ``--config`` stands.
+"""
+
+import dataclasses
+import difflib
+import os
+import re
+import sys
+from argparse import ArgumentError
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from jsonargparse import ArgumentParser, set_parsing_settings
+
+from checkpoints.errors import CheckpointError
+
+C = TypeVar("C")
+
+
+def parse_config(
+    config_class: type[C], arguments: Sequence[str], description: str, saved: dict[str, Any] | None = None
+) -> C:
+    """Builds a config from command-line arguments.
+
+    Args:
+        config_class: a dataclass with a docstring under each field.
+        saved: values that stand between the defaults and the rest, as from a run that is resumed.
+
+    Raises:
+        CheckpointError: an unknown flag or key, or a value that does not fit.
+        SystemExit: with 0, after ``--help``.
+    """
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = ArgumentParser(prog=os.path.relpath(sys.argv[0]), description=description, exit_on_error=False)
+    parser.add_argument("--config", action="config", help="YAML file with any of these settings; flags go over it.")
+    parser.add_class_arguments(config_class)
+    names = [field.name for field in dataclasses.fields(config_class)]
+    _reject_unknown(arguments, names)
+    try:
+        if saved:
+            parser.set_defaults({name: value for name, value in saved.items() if name in names})
+        values = parser.parse_args(_config_first(arguments))
+        built = parser.instantiate_classes(values)
+        return config_class(**{name: built[name] for name in names})
+    except (ArgumentError, ValueError, TypeError) as error:
+        raise CheckpointError(_one_sentence(str(error))) from error
+
+
+def as_yaml_values(config: Any) -> dict[str, Any]:
+    """The fields of a config as values that YAML can hold."""
+    plain = {Path: str, tuple: list}
+
+    def convert(value: Any) -> Any:
+        return next((to(value) for kind, to in plain.items() if isinstance(value, kind)), value)
+
+    return {field.name: convert(getattr(config, field.name)) for field in dataclasses.fields(config)}
+
+
+def run_command(main: Callable[[], None], errors: tuple[type[Exception], ...]) -> None:
+    """Runs a command; bad input ends it with one sentence and exit code 2, on one process of many."""
+    try:
+        main()
+    except errors as error:
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            print(f"error: {error}", file=sys.stderr, flush=True)
+        sys.exit(2)
+
+
+def _config_first(arguments: Sequence[str]) -> list[str]:
+    """Moves ``--config FILE`` to the front, where it yields to every flag."""
+    front, rest, waiting = [], [], False
+    for argument in arguments:
+        if waiting or argument == "--config" or argument.startswith("--config="):
+            front.append(argument)
+        else:
+            rest.append(argument)
+        waiting = argument == "--config"
+    return front + rest
+
+
+def _reject_unknown(arguments: Sequence[str], names: Sequence[str]) -> None:
+    known = {f"--{name}" for name in (*names, "config", "help", "print_config")}
+    for argument in arguments:
+        flag = argument.partition("=")[0]
+        if flag.startswith("--") and flag not in known:
+            raise CheckpointError(f"there is no flag {flag}{_nearest(flag, known)}; --help lists them all")
+    for file in (a for before, a in zip(arguments, arguments[1:], strict=False) if before == "--config"):
+        _check_yaml(Path(file), names)
+    for file in (a.partition("=")[2] for a in arguments if a.startswith("--config=")):
+        _check_yaml(Path(file), names)
+
+
+def _check_yaml(file: Path, names: Sequence[str]) -> None:
+    try:
+        settings = yaml.safe_load(file.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"--config {file} cannot be read; give a YAML file of settings") from error
+    except yaml.YAMLError as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where else ""
+        raise CheckpointError(f"{file} is not YAML{line} ({getattr(error, 'problem', error)})") from error
+    if not isinstance(settings, dict):
+        raise CheckpointError(f"{file} should hold settings, as in 'preset: tiny', and holds none")
+    for key in settings:
+        if key not in names:
+            raise CheckpointError(f"{file} has an unknown key {key!r}{_nearest(str(key), names)}")
+
+
+def _nearest(word: str, words: Sequence[str]) -> str:
+    near = difflib.get_close_matches(word, list(words), n=1)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _one_sentence(message: str) -> str:
+    """jsonargparse's message without its line breaks and Python's own words for types."""
+    message = re.sub(r'Parser key "(\w+)":\s*', r"--\1: ", message)
+    message = re.sub(r"<class '(\w+)'>", r"\1", message).replace("typing.Literal", "one of ")
+    return " ".join(message.split())

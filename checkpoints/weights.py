@@ -1,0 +1,50 @@
+"""Backbones on the disk, in transformers' own layout: config.json, model.safetensors, preprocessor_config.json."""
+
+from pathlib import Path
+
+import torch
+from transformers import ASTConfig, ASTFeatureExtractor, ASTModel
+
+from backbones.ast_encoder import AstBackbone
+from checkpoints.errors import CheckpointError
+from checkpoints.files import replacing
+
+
+def save_backbone(backbone: AstBackbone, folder: Path, weights: dict[str, torch.Tensor] | None = None) -> None:
+    """Writes the encoder and its front end so that transformers' Auto classes load them without our code.
+
+    Args:
+        weights: what to save in place of the encoder's own tensors (an average of them, say), by the same names.
+    """
+    with replacing(folder) as temporary:
+        temporary.mkdir(parents=True)
+        backbone.ast.save_pretrained(temporary, state_dict=weights)
+        backbone.feature_extractor().save_pretrained(temporary)
+
+
+def load_backbone(folder: Path) -> AstBackbone:
+    """Reads what `save_backbone` wrote, or any local AST in transformers' layout with patches that do not overlap.
+
+    Raises:
+        CheckpointError: the folder is missing, incomplete or holds another kind of model.
+    """
+    folder = Path(folder)
+    for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
+        if not (folder / name).is_file():
+            raise CheckpointError(f"a backbone was expected in {folder}, but {name} is missing; give RUN/backbone")
+    try:
+        config = ASTConfig.from_pretrained(folder, local_files_only=True)
+        front_end = ASTFeatureExtractor.from_pretrained(folder, local_files_only=True)
+        ast, loading = ASTModel.from_pretrained(
+            folder, config=config, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+    except Exception as error:  # transformers, safetensors and json each raise their own kinds
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise CheckpointError(f"{folder} cannot be loaded as an AST backbone ({reason[0]})") from error
+    if loading["missing_keys"]:
+        missing = sorted(loading["missing_keys"])
+        raise CheckpointError(f"{folder}/model.safetensors misses {len(missing)} tensors, {missing[0]} among them")
+    try:
+        return AstBackbone(ast, front_end.mean, front_end.std)
+    except ValueError as error:
+        raise CheckpointError(f"{folder} cannot serve as a backbone: {error}") from error
