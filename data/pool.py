@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
+from multiprocessing import connection
+from multiprocessing.connection import Connection
 from typing import TypeVar
 
 from data.errors import DataError
@@ -31,7 +33,8 @@ def run_jobs(work: Callable[[Job], Result], jobs: Iterable[Job], processes: int)
     # A fork is ready at once, without importing numpy and the caller's program again; macOS cannot be trusted with it.
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     remaining = iter(jobs)
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_start_process) as pool:
+    stop_reader, stop_writer = context.Pipe(duplex=False)
+    with ProcessPoolExecutor(processes, context, initializer=_start_process, initargs=(stop_reader,)) as pool:
         try:
             running = {pool.submit(work, job) for job in islice(remaining, 2 * processes)}
             while running:
@@ -44,16 +47,17 @@ def run_jobs(work: Callable[[Job], Result], jobs: Iterable[Job], processes: int)
                 "a process that reads clips died, killed from outside or for want of memory; run the command again to "
                 "continue, with fewer --processes if it repeats"
             ) from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+        except BaseException:
+            stop_writer.send_bytes(b"stop")  # nobody waits for the jobs that are running
+            raise
 
 
-def _start_process() -> None:
+def _start_process(stop_reader: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends the pool
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=_end_when_told, args=(stop_reader,), daemon=True).start()
 
 
-def _end_with_parent() -> None:
+def _end_when_told(stop_reader: Connection) -> None:
     # A pool's process waits for jobs for ever when its parent is killed.
-    multiprocessing.parent_process().join()
+    connection.wait([stop_reader, multiprocessing.parent_process().sentinel])
     os._exit(1)

@@ -124,8 +124,9 @@ def _locked(folder: Path) -> Iterator[None]:
     """Keeps a second preparation out of the folder; the lock ends with the process however that ends."""
     partial_folder = folder / PARTIAL_NAME
     try:
-        if folder.is_dir() and not partial_folder.is_dir() and any(not _is_ours(path) for path in folder.iterdir()):
-            raise DataError(f"{folder} holds files that are no pack; choose another --out")
+        is_ours = partial_folder.is_dir() or (folder / INFO_NAME).is_file()
+        if not is_ours and folder.is_dir() and any(folder.iterdir()):
+            raise DataError(f"{folder} holds files and is no pack; choose another --out")
         partial_folder.mkdir(parents=True, exist_ok=True)
         lock = (partial_folder / "lock").open("wb")
     except OSError as error:
@@ -136,10 +137,6 @@ def _locked(folder: Path) -> Iterator[None]:
         except OSError as error:
             raise DataError(f"{folder} is being written by another command; wait for it") from error
         yield
-
-
-def _is_ours(path: Path) -> bool:
-    return path.name in (INFO_NAME, MANIFEST_NAME, REJECTED_NAME) or path.suffix == ".i16"
 
 
 def _begin(folder: Path, plan: Plan, overwrite: bool) -> None:
@@ -157,9 +154,8 @@ def _begin(folder: Path, plan: Plan, overwrite: bool) -> None:
         for path in (folder / PARTIAL_NAME).iterdir():
             if path.name != "lock":
                 path.unlink()
-        for path in folder.iterdir():
-            if path.is_file():
-                path.unlink()
+        for path in [folder / MANIFEST_NAME, folder / REJECTED_NAME, *folder.glob("shard_*.i16")]:
+            path.unlink(missing_ok=True)
         with write_atomically(plan_path) as file:
             file.write(plan.fingerprint.encode())
     for path in [*folder.glob("*.tmp"), *(folder / PARTIAL_NAME).glob("*.tmp")]:
@@ -179,7 +175,8 @@ def _write_unit(folder: Path, min_seconds: float, unit: Unit) -> int:
             try:
                 pcm = to_pcm(clip.audio, min_seconds)
             except DataError as error:
-                rejects.append((clip.source, clip.recording, str(error)))
+                where = f"at {clip.start_s:g} s: " if clip.start_s else ""
+                rejects.append((clip.source, clip.recording, f"{where}{error}"))
                 continue
             data = pcm.samples.astype("<i2", copy=False).data
             file.write(data)
