@@ -61,7 +61,7 @@ def _draw_families(axes, pack: Pack, splits: list[str]) -> None:
         axes.annotate(f"{total:.2g}", (total, place), (4, 0), textcoords="offset points", va="center", fontsize=9)
     axes.set(xlabel="hours (a clip of several families counts for each)", title="Families")
     axes.margins(x=0.08, y=0.01)
-    axes.legend(loc="lower right", frameon=False)
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.09), ncols=len(splits), frameon=False)
 
 
 def _hours_of_families(manifest: pa.Table) -> dict[tuple[str, str], float]:
@@ -94,7 +94,7 @@ def _draw_durations(axes, pack: Pack, splits: list[str]) -> None:
 def _draw_loudness(axes, pack: Pack, splits: list[str]) -> None:
     loudness = pack.column("rms_dbfs")
     _stack(axes, pack, loudness, np.linspace(min(-40.0, float(loudness.min())), 0.0, 41), splits)
-    axes.set(xlabel="RMS, dB below full scale", ylabel="clips", title="Loudness")
+    axes.set(xlabel="RMS, dBFS", ylabel="clips", title="Loudness")
 
 
 def _stack(axes, pack: Pack, values: np.ndarray, bins: np.ndarray, splits: list[str]) -> None:

@@ -1,0 +1,64 @@
+"""The log-mel of the statistics is AST's."""
+
+import numpy as np
+import pytest
+import torch
+from torchaudio.compliance import kaldi
+
+from data import statistics
+
+
+def reference(waveform: np.ndarray) -> np.ndarray:
+    """As transformers' ASTFeatureExtractor calls it."""
+    return kaldi.fbank(
+        torch.from_numpy(waveform)[None], sample_frequency=16_000, window_type="hanning", num_mel_bins=128
+    ).numpy()
+
+
+@pytest.mark.parametrize("length", [400, 559, 560, 16_000, 31_999])
+def test_noise_equals_torchaudio(length):
+    waveform = (0.1 * np.random.default_rng(length).standard_normal(length)).astype(np.float32)
+    waveform[length // 3 : length // 2] = 0  # silence, on the floor of the logarithm
+    ours, theirs = statistics.log_mel(waveform), reference(waveform)
+    assert ours.shape == theirs.shape
+    assert ours.dtype == np.float32
+    # float32 in another order of sums: largest where a bin is nearly empty.
+    np.testing.assert_allclose(ours, theirs, atol=5e-3)
+    assert np.abs(ours - theirs).mean() < 1e-4
+
+
+def test_sums_give_the_mean_and_deviation_of_all_values():
+    rng = np.random.default_rng(0)
+    clips = [(rng.standard_normal(16_000) * 3000).astype(np.int16) for _ in range(7)]
+    values = np.concatenate([reference(clip.astype(np.float32) / 32768) for clip in clips]).astype(np.float64)
+    sums = [statistics.log_mel_sums(clip, 0.0) for clip in clips]
+    mean, std = statistics.mean_and_std(sums)
+    assert mean == pytest.approx(values.mean(), abs=1e-4)
+    assert std == pytest.approx(values.std(), abs=1e-4)
+    assert statistics.mean_and_std(sums[::-1]) == (mean, std)
+
+
+def test_the_excerpt_lies_where_it_is_asked_for():
+    samples = np.zeros(48_000, np.int16)
+    samples[32_000:] = np.random.default_rng(0).integers(-9999, 9999, 16_000)
+    silence = statistics.log_mel_sums(samples, 0.0)
+    sound = statistics.log_mel_sums(samples, 1.0)
+    assert silence[0] / silence[2] == pytest.approx(np.log(statistics.EPSILON))
+    assert sound[0] / sound[2] > silence[0] / silence[2] + 5
+    assert silence[2] == sound[2] == 98 * 128
+
+
+def test_clips_shorter_than_a_frame_and_nothing_at_all():
+    assert statistics.log_mel_sums(np.ones(399, np.int16), 0.5) == (0.0, 0.0, 0)
+    assert statistics.mean_and_std([(0.0, 0.0, 0)]) == (None, None)
+
+
+def test_the_sample_is_of_limited_size_and_independent_of_order():
+    ids = [f"clip/{number}" for number in range(3000)]
+    chosen = statistics.excerpts(ids, seed=3)
+    assert len(chosen) == statistics.MAX_CLIPS
+    assert statistics.excerpts(reversed(ids), seed=3) == chosen
+    assert statistics.excerpts(ids, seed=4) != chosen
+    places = np.array(list(chosen.values()))
+    assert 0 <= places.min() < 0.01
+    assert 0.99 < places.max() < 1
