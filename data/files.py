@@ -27,16 +27,27 @@ def write_atomically(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        advice = "free some room" if error.errno in _NO_ROOM else "make it writable"
-        raise DataError(f"cannot write {path} ({error.strerror}); {advice} and run the command again") from error
+        raise _cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes the names in a folder, new or removed, survive a power cut."""
+    """Makes the names in a folder, new or removed, survive a power cut.
+
+    Raises:
+        DataError: the disk refuses.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some network file systems keep names without being asked
+            raise _cannot_write(folder, error) from error
     finally:
         os.close(descriptor)
+
+
+def _cannot_write(path: Path, error: OSError) -> DataError:
+    advice = "free some room" if error.errno in _NO_ROOM else "make it writable"
+    return DataError(f"cannot write {path} ({error.strerror}); {advice} and run the command again")

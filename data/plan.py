@@ -1,10 +1,9 @@
 """What a preparation will do, settled before any sound is read: clips in order, their splits, the units."""
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from data import statistics, taxonomy
 from data.clip import SPLITS, Clip, Reject
@@ -16,6 +15,7 @@ MAX_UNITS = 256
 """Shards at most: every open shard costs a reading process a file descriptor."""
 MIN_CLIPS = 16
 """Clips of a unit at least, the last one apart."""
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,15 +119,13 @@ def _drawn_split(group: str, seed: int) -> str:
 def _fingerprint(clips: list[Clip], splits: list[str], rejects: list[Reject], seed: int, min_seconds: float) -> str:
     digest = hashlib.blake2b(digest_size=16)
 
-    def add(*values: object) -> None:
-        digest.update(json.dumps(values).encode() + b"\n")
+    def add(value: object) -> None:
+        digest.update(repr(value).encode() + b"\n")
 
-    add(VERSION, taxonomy.VERSION, RATE, seed, min_seconds, len(clips))
+    add((VERSION, taxonomy.VERSION, RATE, seed, min_seconds, len(clips)))
     for clip, split in zip(clips, splits, strict=True):
         # A plain object's repr holds its address, which differs from run to run.
-        audio = re.sub(r" at 0x[0-9a-f]+", "", repr(clip.audio))
-        labels = asdict(clip.labels)
-        add(clip.id, clip.source, clip.recording, clip.group, clip.start_s, split, labels, audio)
+        add((split, _ADDRESS.sub("", repr(clip))))
     for reject in rejects:
-        add(reject.source, reject.recording, reject.reason)
+        add(reject)
     return digest.hexdigest()

@@ -19,7 +19,6 @@ import os
 import sys
 import textwrap
 import time
-import types
 import typing
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -210,12 +209,16 @@ def _add_options(group: Any, options: type) -> None:
     for field in dataclasses.fields(options):
         if field.name in ("folder", "seed"):
             continue
-        hint = hints[field.name]
-        if isinstance(hint, types.UnionType):
-            hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
-        default = "" if field.default is None else f" (default: {field.default})"
-        help_text = (docs.get(field.name, "") + default).replace("%", "%%")
-        group.add_argument(f"--{field.name}", type=hint, default=field.default, help=help_text)
+        kinds = [kind for kind in typing.get_args(hints[field.name]) if kind not in (type(None), ...)]
+        kind = kinds[0] if kinds else hints[field.name]
+        if isinstance(field.default, tuple):
+            more: dict[str, Any] = {"action": "append", "default": None}
+            about = "; may be given several times"
+        else:
+            more = {"default": field.default}
+            about = "" if field.default is None else f" (default: {field.default})"
+        help_text = (docs.get(field.name, "").rstrip(".") + about).replace("%", "%%")
+        group.add_argument(f"--{field.name}", type=kind, help=help_text, **more)
 
 
 def _field_docs(options: type) -> dict[str, str]:
@@ -246,7 +249,11 @@ def _request(text: str, args: argparse.Namespace) -> Request:
         raise DataError(f"a source should be one of {', '.join(SOURCES)}, {name!r} found{hint}")
     if _needs_folder(name) != bool(folder):
         raise DataError(f"the source {name} is given as {name}{'=DIR' if _needs_folder(name) else ''}, {text!r} found")
-    values = {field.name: getattr(args, field.name, None) for field in dataclasses.fields(SOURCES[name].options)}
+    values = {}
+    for field in dataclasses.fields(SOURCES[name].options):
+        values[field.name] = getattr(args, field.name, None)
+        if isinstance(field.default, tuple):
+            values[field.name] = tuple(values[field.name] or field.default)
     if folder:
         values["folder"] = Path(folder).expanduser()
     return Request(name, SOURCES[name].options(**values))

@@ -174,7 +174,7 @@ def _write_unit(folder: Path, min_seconds: float, unit: Unit) -> int:
         for clip, split, place in zip(unit.clips, unit.splits, unit.excerpts, strict=True):
             try:
                 pcm = to_pcm(clip.audio, min_seconds)
-            except DataError as error:
+            except (DataError, OSError) as error:
                 where = f"at {clip.start_s:g} s: " if clip.start_s else ""
                 rejects.append((clip.source, clip.recording, f"{where}{error}"))
                 continue

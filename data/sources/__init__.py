@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from data.clip import Clip, Reject
-from data.sources import folder, nsynth
+from data.sources import folder, gm, nsynth
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,7 @@ class Source:
 
 
 SOURCES = {
+    "gm": Source(gm.clips, gm.GmOptions, "rendered; as the SoundFont says: pretty_midi's TimGM6mb is GPL-2.0"),
     "folder": Source(folder.clips, folder.FolderOptions, folder.LICENCE),
     "nsynth": Source(nsynth.clips, nsynth.NsynthOptions, nsynth.LICENCE),
 }
