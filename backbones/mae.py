@@ -73,7 +73,9 @@ class MaeDecoder(nn.Module):
     The last block asks for the masked positions only; for the rest no prediction is wanted.
     """
 
-    def __init__(self, encoder_width: int, patch_values: int, grid: tuple[int, int], width: int, depth: int, heads: int):
+    def __init__(
+        self, encoder_width: int, patch_values: int, grid: tuple[int, int], width: int, depth: int, heads: int
+    ):
         super().__init__()
         self.embed = nn.Linear(encoder_width, width)
         self.mask_token = nn.Parameter(torch.randn(width) * 0.02)

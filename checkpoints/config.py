@@ -10,6 +10,7 @@ import re
 import sys
 from argparse import ArgumentError
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -88,7 +89,7 @@ def _reject_unknown(arguments: Sequence[str], names: Sequence[str]) -> None:
         flag = argument.partition("=")[0]
         if flag.startswith("--") and flag not in known:
             raise CheckpointError(f"there is no flag {flag}{_nearest(flag, known)}; --help lists them all")
-    for file in (a for before, a in zip(arguments, arguments[1:], strict=False) if before == "--config"):
+    for file in (a for before, a in pairwise(arguments) if before == "--config"):
         _check_yaml(Path(file), names)
     for file in (a.partition("=")[2] for a in arguments if a.startswith("--config=")):
         _check_yaml(Path(file), names)

@@ -9,7 +9,6 @@ runs/NAME/
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +123,6 @@ class RunFolder:
         with replacing(self.metrics) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
 
-    def last_written(self) -> list[Path]:
-        """The figures, for a recipe to name at its end."""
-        return sorted(self.figures.glob("*.png"), key=os.path.getmtime)
+    def pictures(self) -> list[Path]:
+        """The figures, by name."""
+        return sorted(self.figures.glob("*.png"))

@@ -27,8 +27,8 @@ class Batch:
 
     waveform: Tensor
     """int16 ``(B, S)``, zeros behind a clip's end; float in [-1, 1] once `to` has moved it."""
-    num_samples: Tensor
-    """int64 ``(B,)``: how many of the S samples are sound."""
+    num_samples: Tensor | None
+    """int64 ``(B,)``: how many of the S samples are sound; None where all are."""
     keys: Tensor
     """int64 ``(B, C)``: what masks and views of each clip are drawn from."""
     rows: Tensor
@@ -39,8 +39,8 @@ class Batch:
     def to(self, device: torch.device) -> "Batch":
         """Moves everything, samples as int16, and makes floats of them there."""
 
-        def move(tensor: Tensor) -> Tensor:
-            return tensor.to(device, non_blocking=True)
+        def move(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device, non_blocking=True)
 
         return Batch(
             move(self.waveform).float() / FULL_SCALE,
@@ -52,7 +52,7 @@ class Batch:
 
     def pin_memory(self) -> "Batch":
         """Called by a loader whose batches cross to a GPU."""
-        for name in ("waveform", "num_samples", "keys", "rows"):
+        for name in ("waveform", "keys", "rows"):
             setattr(self, name, getattr(self, name).pin_memory())
         self.labels = {name: label.pin_memory() for name, label in self.labels.items()}
         return self
@@ -71,7 +71,11 @@ class CropReader:
         self.pack.read_crops(rows, starts, self.num_samples, waveform.numpy())
         sounding = np.clip(self.pack.num_samples[rows] - starts, 0, self.num_samples)
         return Batch(
-            waveform, torch.from_numpy(sounding), torch.from_numpy(keys), torch.from_numpy(rows), self.labels.take(rows)
+            waveform,
+            None if (sounding == self.num_samples).all() else torch.from_numpy(sounding),
+            torch.from_numpy(keys),
+            torch.from_numpy(rows),
+            self.labels.take(rows),
         )
 
 

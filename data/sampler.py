@@ -95,14 +95,14 @@ def keys_of(seed: int, epoch: int, rows: np.ndarray, streams: int) -> np.ndarray
     Returns:
         int64 ``(B, streams)``.
     """
-    key = _mixed(_mixed(np.uint64(seed)) + np.uint64(epoch))
+    key = _mixed(_mixed(np.array([seed], dtype=np.uint64)) + np.uint64(epoch))
     clip = _mixed(key + rows.astype(np.uint64))[:, None]
     return _mixed(clip + np.arange(streams, dtype=np.uint64)).view(np.int64)
 
 
-def _mixed(value: np.ndarray | np.uint64) -> np.ndarray:
-    with np.errstate(over="ignore"):
-        value = np.asarray(value, dtype=np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-        value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-        value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-        return value ^ (value >> np.uint64(31))
+def _mixed(value: np.ndarray) -> np.ndarray:
+    """SplitMix64's step and output; products and sums of uint64 arrays wrap."""
+    value = value + np.uint64(0x9E3779B97F4A7C15)
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))

@@ -34,8 +34,8 @@ def learning_rate(step: int, peak: float, num_steps: int, num_warmup: int, floor
 class WeightAverage:
     """Exponential moving average of a module's parameters; its tensors keep the parameters' names.
 
-    ``average = decay * average + (1 - decay) * weight`` after each step, with ``decay = min(decay, (1 + t) / (10 + t))``
-    so that the first steps are forgotten soon (Tan and Le 2019's released schedule).
+    ``average = decay * average + (1 - decay) * weight`` after step t, with ``decay = min(decay, (1 + t) / (10 + t))``
+    so that the first steps are forgotten soon, as TensorFlow's ExponentialMovingAverage does.
     """
 
     def __init__(self, module: nn.Module, decay: float):

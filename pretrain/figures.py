@@ -1,0 +1,90 @@
+"""Pictures of a pretraining run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from checkpoints.files import replacing
+
+matplotlib.use("Agg")
+
+INK, MUTED, ACCENT, SECOND = "#222222", "#8a8a8a", "#1f5fa8", "#c2571a"
+
+
+def save(figure: Figure, file: Path) -> Path:
+    """Writes a figure as PNG, whole or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(file) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
+    return file
+
+
+def reconstructions(
+    clips: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray]], seconds: float, note: str
+) -> Figure:
+    """Original, masked and reconstructed log-mel, a row a clip.
+
+    Args:
+        clips: title and three spectrograms ``(T, F)``; NaN where a patch is masked.
+        seconds: length of the clips.
+        note: a line under the title.
+    """
+    figure = Figure(figsize=(11, 0.9 + 1.75 * len(clips)), layout="constrained")
+    axes = figure.subplots(len(clips), 3, sharex=True, sharey=True, squeeze=False)
+    palette = matplotlib.colormaps["magma"].with_extremes(bad="#b9c4cf")
+    for row, (title, *spectrograms) in zip(axes, clips, strict=True):
+        low, high = np.percentile(spectrograms[0], (1, 99.5))
+        for cell, spectrogram in zip(row, spectrograms, strict=True):
+            extent = (0, seconds, 0, spectrogram.shape[1])
+            cell.imshow(
+                spectrogram.T, origin="lower", aspect="auto", cmap=palette, vmin=low, vmax=high, extent=extent,
+                interpolation="nearest",
+            )  # fmt: skip
+            cell.tick_params(labelsize=8, colors=MUTED)
+        row[0].set_ylabel(f"{title}\nmel bin", fontsize=8, color=INK)
+    for cell, title in zip(axes[0], ("original", "what the encoder sees", "reconstructed"), strict=True):
+        cell.set_title(title, fontsize=10, color=INK)
+    for cell in axes[-1]:
+        cell.set_xlabel("seconds", fontsize=8, color=MUTED)
+    figure.suptitle(note, fontsize=9, color=MUTED)
+    return figure
+
+
+def curves(log: Sequence[dict[str, Any]]) -> Figure:
+    """Training loss, masked error beside the simple predictors, and probes beside their fixed lines."""
+    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    loss, error, probes = figure.subplots(1, 3)
+    steps = [line for line in log if "loss" in line]
+    checks = [line for line in log if "masked_error" in line]
+    loss.plot([line["clips"] for line in steps], [line["loss"] for line in steps], color=ACCENT, lw=1.2)
+    loss.set_title("training loss", fontsize=10)
+    if checks:
+        seen = [line["clips"] for line in checks]
+        error.plot(seen, [line["masked_error"] for line in checks], color=ACCENT, marker="o", ms=3, label="this run")
+        for name, style, label in (
+            ("mean_error", ":", "mean of the visible"),
+            ("nearest_error", "--", "nearest visible"),
+        ):
+            error.axhline(checks[-1][name], color=MUTED, ls=style, lw=1, label=label)
+        error.set_title("error on masked patches, unseen timbres", fontsize=10)
+        error.set_ylim(bottom=0)
+        error.legend(fontsize=8, frameon=False)
+    probed = [line for line in checks if "knn" in line]
+    for name, color in (("knn", ACCENT), ("linear", SECOND)) if probed else ():
+        seen = [line["clips"] for line in probed]
+        probes.plot(seen, [line[name] for line in probed], color=color, marker="o", ms=3, label=f"{name}, this run")
+        for kind, style in (("log_mel", "--"), ("untrained", ":")):
+            label = f"{name}, {kind.replace('_', '-')}"
+            probes.axhline(probed[-1][f"{kind}_{name}"], color=color, ls=style, lw=1, label=label)
+    if probed:
+        probes.set_title("family accuracy, unseen timbres", fontsize=10)
+        probes.legend(fontsize=7, frameon=False, ncols=2)
+    for axis in (loss, error, probes):
+        axis.set_xlabel("clips seen", fontsize=8)
+        axis.tick_params(labelsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure

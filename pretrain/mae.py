@@ -1,0 +1,441 @@
+"""Pretrains a spectrogram transformer as a masked autoencoder.
+
+    accelerate launch pretrain/mae.py
+    accelerate launch pretrain/mae.py --data packs/mine --preset small --epochs 100
+    accelerate launch pretrain/mae.py --resume runs/mae_tiny_20260101-120000
+
+Reads a pack; renders the offline one where none is given. Writes a run folder (checkpoints/run.py): backbone/ in
+transformers' layout, metrics.jsonl, TensorBoard's logs/, figures/, state/ to resume from.
+
+He et al. 2021, arXiv 2111.06377; for spectrograms Huang et al. 2022, arXiv 2207.06405.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import ProjectConfiguration, broadcast_object_list, set_seed
+from tqdm import tqdm
+
+from backbones.ast_encoder import AstBackbone, attention_for
+from backbones.log_mel import RATE, frames_of
+from backbones.mae import DECODERS, MaskedAutoencoder
+from checkpoints.config import as_yaml_values, parse_config, run_command
+from checkpoints.errors import CheckpointError
+from checkpoints.run import RunFolder
+from checkpoints.state import Progress, load_state, newest_good_state, save_state
+from checkpoints.weights import save_backbone
+from data.errors import DataError
+from data.loader import TrainBatches
+from data.pack import INFO_NAME, Pack
+from data.prepare import prepare_gm
+from data.sampler import GlobalOrder, Share
+from losses.masked_patches import masked_patch_loss
+from pretrain.figures import curves, save
+from pretrain.optimisation import WeightAverage, count_parameters, learning_rate, parameter_groups
+from pretrain.probes import ProbeClips, backbone_embedding, log_mel_embedding, probe
+from pretrain.progress import Clock, StopSignal, agreed, generator_states, mixed_dtype, restore_generators
+from pretrain.validation import masked_errors, reconstruction_figure, spread_rows, target_for
+
+RECIPE = "pretrain/mae.py"
+DEFAULT_STEPS = 1200
+IDENTITY = ("preset", "clip_seconds", "patch_size", "clones", "batch_size", "seed")
+"""Settings that a run cannot change when it is resumed."""
+OFFLINE_PACK = Path("packs/gm")
+
+
+@dataclass
+class Config:
+    """Settings of a masked-autoencoder run."""
+
+    data: Path = OFFLINE_PACK
+    """Folder of the pack; the offline pack is rendered if packs/gm is not there."""
+    preset: Literal["tiny", "small", "base"] = "tiny"
+    """Width of the encoder: 192, 384 or 768; 12 layers each."""
+    clip_seconds: float = 2.0
+    """Length of a crop in seconds; cut down to whole patches."""
+    patch_size: int = 16
+    """Side of a square patch in frames and mel bins."""
+    mask: Literal["random", "time", "frequency", "inverse_block"] = "random"
+    """What is masked: patches, columns, rows, or all but blocks."""
+    mask_ratio: float = 0.8
+    """Share of patches removed, in (0, 1)."""
+    mask_block: tuple[int, int] = (5, 5)
+    """Size of inverse_block's blocks in patches, (freq, time)."""
+    clones: int = 1
+    """Masks a clip and step, which share its front end."""
+    target: Literal["normalised", "raw"] = "normalised"
+    """What the decoder predicts: each patch's shape (mean 0, deviation 1) or its values."""
+    decoder_width: int | None = None
+    """Width of the decoder; the preset's own by default."""
+    decoder_depth: int | None = None
+    """Blocks of the decoder; the preset's own by default."""
+    decoder_heads: int | None = None
+    """Attention heads of the decoder; the preset's own by default."""
+    batch_size: int = 64
+    """Clips of an optimizer step: per device x processes x accumulation."""
+    accumulation: int = 1
+    """Micro-batches that make one step."""
+    steps: int | None = None
+    """Optimizer steps of the run; 1200 unless --epochs is given."""
+    epochs: float | None = None
+    """Length of the run in passes over the training split, in place of --steps."""
+    lr: float = 1e-3
+    """Peak learning rate."""
+    warmup: float = 0.1
+    """Share of the run over which the learning rate rises, in [0, 1)."""
+    weight_decay: float = 0.05
+    """AdamW's decoupled decay of weights; norms, biases, tokens and positions are spared."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """AdamW's decay of its two moments."""
+    max_grad_norm: float = 1.0
+    """Longest gradient; longer ones are scaled down to it."""
+    ema: float | None = None
+    """Decay of a moving average of the weights, as 0.999; it is what is probed and saved. None keeps none."""
+    seed: int = 0
+    """Of the weights, the order, crops and masks."""
+    out: Path | None = None
+    """Run folder; runs/mae_PRESET_TIME by default."""
+    resume: str | None = None
+    """Run folder to go on with; 'newest', or nothing, means the newest in runs/."""
+    num_workers: int = 0
+    """Processes that read ahead; 0 reads between steps, which a local disk keeps up with."""
+    log_every: int = 10
+    """Steps between lines of metrics.jsonl."""
+    eval_every: int | None = None
+    """Steps between evaluations; a quarter of the run by default. 0 evaluates at the end only."""
+    eval_clips: int = 512
+    """Validation clips on which the masked error is measured."""
+    probe_clips: int = 1024
+    """Training clips that kNN and linear probe learn from; half as many are tested. 0 leaves probes out."""
+    probe_pooling: Literal["mean", "mean_max_layers"] = "mean"
+    """Tokens to embedding for the probes: mean of the last layer, or mean and maximum over all layers."""
+    save_minutes: float = 5.0
+    """Minutes between states to resume from; 0 saves one after every step."""
+    keep_states: int = 2
+    """How many of the newest states are kept."""
+    max_bad_steps: int = 5
+    """Steps in a row whose gradient may be non-finite before the run stops."""
+    log_with: list[str] | None = None
+    """Trackers of Accelerate besides TensorBoard, as [wandb]."""
+
+    def __post_init__(self):
+        positive = ("clip_seconds", "patch_size", "clones", "batch_size", "accumulation", "lr", "log_every",
+                    "eval_clips", "keep_states", "max_bad_steps", "max_grad_norm")  # fmt: skip
+        for name in positive:
+            if not getattr(self, name) > 0:
+                raise ValueError(f"--{name} must be positive, not {getattr(self, name)}")
+        for name, low in (("mask_ratio", 0), ("warmup", -1e-9), ("ema", 0)):
+            value = getattr(self, name)
+            if value is not None and not low < value < 1:
+                raise ValueError(f"--{name} must lie between 0 and 1, not {value}")
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError("--steps and --epochs both give the length of the run; choose one")
+        if 128 % self.patch_size:
+            raise ValueError(f"--patch_size must divide the 128 mel bins, {self.patch_size} does not")
+        if frames_of(round(self.clip_seconds * RATE)) < 2 * self.patch_size:
+            raise ValueError(
+                f"--clip_seconds {self.clip_seconds} is shorter than two patches of {self.patch_size} frames"
+            )
+
+
+def main(config: Config) -> RunFolder:
+    """Trains, evaluates and saves; returns the run folder."""
+    accelerator = Accelerator(
+        gradient_accumulation_steps=config.accumulation,
+        log_with=["tensorboard", *(config.log_with or [])],
+        project_config=ProjectConfiguration(logging_dir="runs"),  # open_run puts the run folder in its place
+    )
+    pack = open_pack(config.data, accelerator)
+    rows = pack.rows("train")
+    order = GlobalOrder(len(rows), config.batch_size, config.seed)
+    share = Share(accelerator.process_index, accelerator.num_processes, config.accumulation)
+    num_steps = config.steps or round((config.epochs or 0) * order.steps_per_epoch) or DEFAULT_STEPS
+    mask = {"mask_ratio": config.mask_ratio, "kind": config.mask, "block": tuple(config.mask_block)}
+    target_of = target_for(config.target)
+
+    set_seed(config.seed)
+    model = build_model(config, pack)
+    model.use_attention(attention_for(accelerator.device.type, mixed_dtype(accelerator)))
+    groups = parameter_groups(model, config.weight_decay)
+    optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
+    trained, optimizer = accelerator.prepare(model, optimizer)
+    average = WeightAverage(model.encoder, config.ema) if config.ema else None
+    batches = TrainBatches(pack, rows, order, share, model.encoder.num_samples, config.clones)
+
+    run = open_run(config, accelerator)
+    announce(config, accelerator, run, pack, model, order, share, num_steps)
+    evaluation = Evaluation(config, accelerator, pack, model, average, mask)
+    progress = Progress(0, {name: str(getattr(config, name)) for name in IDENTITY} | {"pack": pack.fingerprint})
+    progress.counters["skipped_steps"] = 0
+    if config.resume:
+        progress = restore(accelerator, run, progress, model, optimizer.optimizer, average)
+    eval_every = num_steps // 4 if config.eval_every is None else config.eval_every
+
+    clock, stop, bad_steps = Clock(config.save_minutes), StopSignal(), 0
+    loader = iter(batches.loader(progress.step, num_steps, config.num_workers, accelerator.device.type == "cuda"))
+    bar = tqdm(total=num_steps, initial=progress.step, desc="mae", unit="step", disable=not accelerator.is_main_process)
+    while progress.step < num_steps:
+        rate = learning_rate(progress.step, config.lr, num_steps, round(config.warmup * num_steps))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        loss = torch.zeros((), device=accelerator.device)
+        for _ in range(config.accumulation):
+            with clock.waiting():
+                batch = next(loader)
+            batch = batch.to(accelerator.device)
+            with accelerator.accumulate(trained):
+                out = trained(batch.waveform, batch.keys, batch.num_samples, **mask)
+                micro_loss = masked_patch_loss(out.prediction, target_of(out.target), out.is_padding)
+                accelerator.backward(micro_loss)
+                loss += micro_loss.detach() / config.accumulation
+        # Gradients are averaged over the processes by now, so a bad one is bad everywhere.
+        norm = accelerator.clip_grad_norm_(trained.parameters(), config.max_grad_norm)
+        is_good = bool(torch.isfinite(norm))
+        if is_good or accelerator.scaler:  # float16's scaler skips the step itself and lowers its scale
+            optimizer.step()
+        optimizer.zero_grad()
+        progress.step += 1
+        if is_good and average:
+            average.update(progress.step)
+        progress.counters["skipped_steps"] += not is_good
+        bad_steps = 0 if is_good else bad_steps + 1
+        if bad_steps >= config.max_bad_steps:
+            raise CheckpointError(
+                f"the gradient was not finite for {bad_steps} steps in a row, up to step {progress.step}; lower --lr, "
+                f"then go on from the last good state with --resume {run.path}"
+            )
+
+        is_last = progress.step == num_steps
+        clock.count(config.batch_size)
+        bar.update()
+        if is_last or progress.step % config.log_every == 0:
+            values = {"loss": accelerator.reduce(loss, "mean").item(), "grad_norm": norm.item(), "lr": rate}
+            report(accelerator, run, bar, config, progress, values | clock.lap())
+        if is_last or (eval_every and progress.step % eval_every == 0):
+            with clock.paused():
+                report(accelerator, run, bar, config, progress, evaluation(run, progress.step))
+        must_stop, must_save = agreed(accelerator, stop.received, clock.is_time_to_save())
+        if is_last or must_stop or must_save:
+            with clock.paused():
+                store(config, accelerator, run, progress, model, optimizer.optimizer, average)
+            clock.saved()
+        if must_stop:
+            break
+    bar.close()
+    stop.restore()
+    finish(accelerator, run, progress, num_steps)
+    return run
+
+
+def open_pack(folder: Path, accelerator: Accelerator) -> Pack:
+    """Opens the pack; the offline pack is rendered first if it is not there."""
+    if folder == OFFLINE_PACK and not (folder / INFO_NAME).is_file():
+        accelerator.print(f"{folder} is not there yet: rendering the offline pack")
+        if accelerator.is_main_process:
+            prepare_gm(folder)
+        accelerator.wait_for_everyone()
+    pack = Pack.open(folder)
+    if pack.info.log_mel_std is None:
+        raise DataError(f"{folder} has no training clips to learn from; prepare a pack that has a training split")
+    return pack
+
+
+def build_model(config: Config, pack: Pack) -> MaskedAutoencoder:
+    """An untrained encoder and decoder for crops of the config's length, with the pack's statistics."""
+    num_frames = frames_of(round(config.clip_seconds * RATE))
+    mean, std = pack.info.log_mel_mean, pack.info.log_mel_std
+    encoder = AstBackbone.untrained(config.preset, num_frames, mean, std, config.patch_size)
+    decoder = {key: getattr(config, f"decoder_{key}") or value for key, value in DECODERS[config.preset].items()}
+    return MaskedAutoencoder(encoder, **decoder)
+
+
+def open_run(config: Config, accelerator: Accelerator) -> RunFolder:
+    """Makes the run folder, or opens the one to go on with, and starts the trackers."""
+    path = config.out or Path("runs") / f"mae_{config.preset}_{time.strftime('%Y%m%d-%H%M%S')}"
+    path = broadcast_object_list([path])[0]  # clocks differ
+    values = as_yaml_values(config)
+    if config.resume:
+        run = RunFolder.open(path, RECIPE)
+    else:
+        run = RunFolder.create(path, RECIPE, values) if accelerator.is_main_process else RunFolder(path)
+    accelerator.project_configuration.logging_dir = str(run.path)
+    accelerator.init_trackers("logs", {name: str(value) for name, value in values.items()})
+    return run
+
+
+def announce(
+    config: Config, accelerator: Accelerator, run: RunFolder, pack: Pack, model: MaskedAutoencoder,
+    order: GlobalOrder, share: Share, num_steps: int,
+) -> None:  # fmt: skip
+    """Says once what will be done."""
+    hours = ", ".join(
+        f"{name} {part['clips']} clips ({part['hours']:.2f} h)" for name, part in pack.info.splits.items()
+    )
+    encoder, decoder = (count_parameters(part.parameters()) for part in (model.encoder, model.decoder))
+    freq, time_ = model.encoder.grid
+    accelerator.print(
+        f"pack     {config.data}: {hours}\n"
+        f"model    {config.preset}: encoder {encoder / 1e6:.2f} M, decoder {decoder / 1e6:.2f} M parameters\n"
+        f"clips    {model.encoder.num_samples / RATE:.3f} s, {freq} x {time_} patches of {config.patch_size}, "
+        f"{config.mask_ratio:.0%} masked ({config.mask}), {config.clones} mask(s) each\n"
+        f"steps    {num_steps} ({num_steps / order.steps_per_epoch:.2f} epochs) of {config.batch_size} clips = "
+        f"{share.per_device(config.batch_size)} per device x {share.num_processes} process(es) x {share.accumulation}\n"
+        f"device   {accelerator.device}, {accelerator.mixed_precision} mixed precision\n"
+        f"run      {run.path}"
+    )
+
+
+class Evaluation:
+    """Masked error, probes and figures on the validation split, beside lines that do not learn.
+
+    Built before a state is loaded, while the network is still untrained; its probes are the second fixed line.
+    """
+
+    def __init__(
+        self, config: Config, accelerator: Accelerator, pack: Pack, model: MaskedAutoencoder,
+        average: WeightAverage | None, mask: dict[str, Any],
+    ):  # fmt: skip
+        self.config, self.accelerator, self.pack, self.mask = config, accelerator, pack, mask
+        self.model, self.average = model, average
+        self.rows = spread_rows(pack.rows("validation"), config.eval_clips)
+        self.clips = ProbeClips.choose(pack, config.probe_clips) if config.probe_clips else None
+        self.fixed: dict[str, float] = {}
+        if not accelerator.is_main_process:
+            return
+        if len(self.rows) == 0:
+            accelerator.print(f"{config.data} has no validation clips: nothing will be evaluated")
+        if self.clips:
+            embeddings = {"log_mel": log_mel_embedding(model.encoder.log_mel, accelerator.device)}
+            embeddings["untrained"] = backbone_embedding(model.encoder, accelerator.device, config.probe_pooling)
+            for name, embed in embeddings.items():
+                scores = self._probe(embed)
+                self.fixed |= {f"{name}_{kind}": score for kind, score in scores.items()}
+            accelerator.print(
+                f"probes   family, {len(self.clips.train)} clips of {self.clips.num_timbres[0]} timbres, tested on "
+                f"{len(self.clips.test)} of {self.clips.num_timbres[1]} others: {describe_probes(self.fixed)}"
+            )
+        elif config.probe_clips:
+            accelerator.print("probes   none: they need clips of known single families in train and validation")
+
+    def __call__(self, run: RunFolder, step: int) -> dict[str, float]:
+        """Evaluates on the main process, and writes the backbone and the figures."""
+        values: dict[str, float] = {}
+        if self.accelerator.is_main_process:
+            if self.average:
+                self.average.swap()
+            self.model.eval()
+            if len(self.rows):
+                values = masked_errors(self.model, self.pack, self.rows, self.mask, target_for(self.config.target))
+                is_normalised = self.config.target == "normalised"
+                rows = spread_rows(self.rows, 4)
+                figure = reconstruction_figure(self.model, self.pack, rows, self.mask, is_normalised, step)
+                save(figure, run.figures / "reconstruction.png")
+            if self.clips:
+                embed = backbone_embedding(self.model.encoder, self.accelerator.device, self.config.probe_pooling)
+                values |= self._probe(embed) | self.fixed
+            save_backbone(self.model.encoder, run.backbone)
+            self.model.train()
+            if self.average:
+                self.average.swap()
+        self.accelerator.wait_for_everyone()
+        return values
+
+    def _probe(self, embed: Any) -> dict[str, float]:
+        return probe(embed, self.pack, self.clips, self.model.encoder.num_samples)
+
+
+def describe_probes(values: dict[str, float]) -> str:
+    """``log-mel kNN 0.49 linear 0.60; ...`` of every embedding that was probed."""
+    parts = []
+    for name, prefix in (("this run", ""), ("log-mel statistics", "log_mel_"), ("untrained", "untrained_")):
+        if f"{prefix}knn" in values:
+            parts.append(f"{name} kNN {values[f'{prefix}knn']:.3f} linear {values[f'{prefix}linear']:.3f}")
+    return "; ".join(parts)
+
+
+def report(
+    accelerator: Accelerator, run: RunFolder, bar: tqdm, config: Config, progress: Progress, values: dict[str, float]
+) -> None:
+    """Hands numbers to metrics.jsonl, the trackers and the screen."""
+    accelerator.log(values, step=progress.step)
+    if not accelerator.is_main_process or not values:
+        return
+    seen = {"step": progress.step, "clips": progress.step * config.batch_size}
+    run.log(seen | values | progress.counters)
+    if "loss" in values:
+        bar.set_postfix_str(
+            f"loss {values['loss']:.4f}, {values['clips_per_s']:.0f} clips/s, wait {values['wait_share']:.1%}"
+        )
+        return
+    bar.write(
+        f"step {progress.step}: error on masked patches of unseen timbres {values['masked_error']:.3f} "
+        f"(mean of the visible {values['mean_error']:.3f}, nearest visible {values['nearest_error']:.3f})"
+        + (f"; probes: {describe_probes(values)}" if "knn" in values else "")
+    )
+    save(curves(run.read_log()), run.figures / "curves.png")
+
+
+def store(
+    config: Config, accelerator: Accelerator, run: RunFolder, progress: Progress, model: MaskedAutoencoder,
+    optimizer: torch.optim.Optimizer, average: WeightAverage | None,
+) -> None:  # fmt: skip
+    """Saves a state to resume from."""
+    generators = generator_states(accelerator)
+    if accelerator.is_main_process:
+        tensors = average.tensors if average else None
+        save_state(run.state, progress, model, optimizer, generators, tensors, config.keep_states)
+    accelerator.wait_for_everyone()
+
+
+def restore(
+    accelerator: Accelerator, run: RunFolder, progress: Progress, model: MaskedAutoencoder,
+    optimizer: torch.optim.Optimizer, average: WeightAverage | None,
+) -> Progress:  # fmt: skip
+    """Goes back to the newest state that is whole."""
+    path, complaints = newest_good_state(run.state)
+    for complaint in complaints:
+        accelerator.print(f"passed over: {complaint}")
+    tensors = average.tensors if average else None
+    progress, generators = load_state(path, progress.identity, model, optimizer, tensors)
+    restore_generators(accelerator, generators)
+    if accelerator.is_main_process:
+        run.cut_log(progress.step)
+    accelerator.wait_for_everyone()
+    accelerator.print(f"resumed  from {path}")
+    return progress
+
+
+def finish(accelerator: Accelerator, run: RunFolder, progress: Progress, num_steps: int) -> None:
+    """Says where everything is."""
+    accelerator.end_training()
+    accelerator.print(
+        f"{'finished' if progress.step == num_steps else 'stopped'} after {progress.step} of {num_steps} steps"
+        + ("" if progress.step == num_steps else f"; go on with --resume {run.path}")
+    )
+    for path in (run.backbone, run.metrics, *run.pictures()):
+        if path.exists():
+            accelerator.print(f"  {path}")
+
+
+def command_line(arguments: Sequence[str]) -> Config:
+    """The config of a command line; ``--resume`` brings the config of the run it names."""
+    arguments = list(arguments)
+    for place, argument in enumerate(arguments):
+        if argument == "--resume" and (place + 1 == len(arguments) or arguments[place + 1].startswith("--")):
+            arguments[place] = "--resume=newest"
+    config = parse_config(Config, arguments, __doc__)
+    if not config.resume:
+        return config
+    run = RunFolder.newest(Path("runs"), RECIPE) if config.resume == "newest" else RunFolder(Path(config.resume))
+    saved = RunFolder.open(run.path, RECIPE).config() | {"out": str(run.path)}
+    return parse_config(Config, arguments, __doc__, saved)
+
+
+if __name__ == "__main__":
+    run_command(lambda: main(command_line(sys.argv[1:])), (CheckpointError, DataError))

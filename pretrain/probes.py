@@ -1,0 +1,127 @@
+"""What an embedding knows of instrument families: kNN and a linear classifier, tested on timbres they never saw.
+
+Clips that are known to hold exactly one family take part. Every score is the mean recall over the families of the
+test clips (balanced accuracy), so that a font with many guitars does not decide it.
+
+Shapes: N clips, E embedding size, F mel bins.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from backbones.ast_encoder import AstBackbone
+from backbones.log_mel import LogMel
+from backbones.pooling import pool
+from data.labels import LabelTable
+from data.loader import Batch, heads_of_clips
+from data.pack import Pack
+
+NEIGHBOURS = 10
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class ProbeClips:
+    """The clips that a probe learns from and those it is tested on."""
+
+    train: np.ndarray
+    test: np.ndarray
+    train_family: np.ndarray
+    test_family: np.ndarray
+    num_timbres: tuple[int, int]
+
+    @classmethod
+    def choose(cls, pack: Pack, count: int) -> "ProbeClips | None":
+        """Takes up to `count` clips of the training split and half as many of the validation split.
+
+        Families get equal shares as far as they go, and the clips of a family are spread over its timbres. None if
+        a split holds no clip of a known single family.
+        """
+        family = LabelTable(pack).single_family
+        chosen = [
+            _spread(pack.rows(split), family, pack.column("group"), size)
+            for split, size in (("train", count), ("validation", count // 2))
+        ]
+        if not all(len(rows) for rows in chosen):
+            return None
+        train, test = chosen
+        groups = pack.column("group")
+        return cls(train, test, family[train], family[test], (len(set(groups[train])), len(set(groups[test]))))
+
+
+def _spread(rows: np.ndarray, family: np.ndarray, group: np.ndarray, size: int) -> np.ndarray:
+    """Takes clips round after round: one of each family a round, from its timbres in turn; sorted."""
+    generator = np.random.default_rng(0)
+    queues = []
+    for value in np.unique(family[rows][family[rows] >= 0]):
+        members = generator.permutation(rows[family[rows] == value])
+        turn = {}  # how many clips of a timbre came before this one
+        order = [turn.setdefault(name, []).append(0) or len(turn[name]) for name in group[members]]
+        queues.append(members[np.argsort(order, kind="stable")])
+    rounds = [
+        queue[place] for place in range(max(map(len, queues), default=0)) for queue in queues if place < len(queue)
+    ]
+    return np.sort(np.array(rounds[:size], dtype=np.int64))
+
+
+def probe(embed: Callable[[Batch], Tensor], pack: Pack, clips: ProbeClips, num_samples: int) -> dict[str, float]:
+    """Scores an embedding.
+
+    Args:
+        embed: a batch to ``(B, E)``.
+        num_samples: how much of each clip's beginning is heard.
+
+    Returns:
+        ``knn`` (cosine, 10 neighbours weighted by nearness) and ``linear`` (logistic regression on standardised
+        features), both balanced accuracies in [0, 1].
+    """
+    train = embeddings(embed, heads_of_clips(pack, clips.train, num_samples, BATCH))
+    test = embeddings(embed, heads_of_clips(pack, clips.test, num_samples, BATCH))
+    knn = KNeighborsClassifier(min(NEIGHBOURS, len(train)), metric="cosine", weights="distance")
+    linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, C=0.1))
+    if len(np.unique(clips.train_family)) < 2:
+        raise ValueError("a probe needs clips of two families or more")
+    return {
+        name: float(balanced_accuracy_score(clips.test_family, model.fit(train, clips.train_family).predict(test)))
+        for name, model in (("knn", knn), ("linear", linear))
+    }
+
+
+@torch.no_grad()
+def embeddings(embed: Callable[[Batch], Tensor], batches: Iterator[Batch]) -> np.ndarray:
+    """Embeddings ``(N, E)`` of all clips of some batches, float32."""
+    return np.concatenate([embed(batch).float().cpu().numpy() for batch in batches])
+
+
+def backbone_embedding(backbone: AstBackbone, device: torch.device, pooling: str) -> Callable[[Batch], Tensor]:
+    """The embedding of a backbone, see `backbones.pooling.pool`."""
+
+    def embed(batch: Batch) -> Tensor:
+        batch = batch.to(device)
+        return pool(backbone(batch.waveform, batch.num_samples, hidden=pooling != "mean"), pooling)
+
+    return embed
+
+
+def log_mel_embedding(log_mel: LogMel, device: torch.device) -> Callable[[Batch], Tensor]:
+    """Mean and standard deviation of every mel bin over a clip's frames, ``(B, 2 F)``: what no learning gives."""
+
+    def embed(batch: Batch) -> Tensor:
+        batch = batch.to(device)
+        values, num_frames = log_mel(batch.waveform, batch.num_samples)
+        is_sound = (torch.arange(values.shape[1], device=device) < num_frames[:, None])[..., None]
+        count = num_frames.clamp(min=1)[:, None]
+        mean = (values * is_sound).sum(1) / count
+        variance = ((values - mean[:, None]).square() * is_sound).sum(1) / count
+        return torch.cat([mean, variance.sqrt()], dim=1)
+
+    return embed

@@ -1,0 +1,116 @@
+"""What every training loop needs beside its arithmetic: clocks, signals, and one answer for all processes."""
+
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from accelerate import Accelerator
+
+
+class Clock:
+    """Where the time of a run goes, and when it is time to save.
+
+    Attributes:
+        seconds: of training so far in this process, waiting for data included, evaluations and saves not.
+    """
+
+    def __init__(self, save_minutes: float):
+        self.seconds = 0.0
+        self._save_seconds, self._saved = 60 * save_minutes, time.monotonic()
+        self._lap_start, self._lap_waited, self._lap_clips = time.monotonic(), 0.0, 0
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Counts the block as waiting for data."""
+        start = time.monotonic()
+        yield
+        self._lap_waited += time.monotonic() - start
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves the block out of the lap."""
+        start = time.monotonic()
+        yield
+        self._lap_start += time.monotonic() - start
+
+    def count(self, clips: int) -> None:
+        """Adds clips to the lap."""
+        self._lap_clips += clips
+
+    def lap(self) -> dict[str, float]:
+        """Clips per second, share of the time spent waiting for data, and seconds in all; starts a new lap."""
+        now = time.monotonic()
+        lap = max(now - self._lap_start, 1e-9)
+        self.seconds += lap
+        values = {
+            "clips_per_s": self._lap_clips / lap,
+            "wait_share": self._lap_waited / lap,
+            "seconds": self.seconds,
+        }
+        self._lap_start, self._lap_waited, self._lap_clips = now, 0.0, 0
+        return values
+
+    def is_time_to_save(self) -> bool:
+        """Whether the last save is long enough ago."""
+        return time.monotonic() - self._saved >= self._save_seconds
+
+    def saved(self) -> None:
+        """Notes that a state has just been saved."""
+        self._saved = time.monotonic()
+
+
+class StopSignal:
+    """Turns SIGTERM, a scheduler's word that time is up, and Ctrl-C into a flag; a second one of them ends at once.
+
+    Attributes:
+        received: the signal's name, or None.
+    """
+
+    def __init__(self):
+        self.received: str | None = None
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def _note(self, number: int, frame: object) -> None:
+        self.received = signal.Signals(number).name
+        self.restore()
+
+    def restore(self) -> None:
+        """Puts the handlers back that were there before."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def agreed(accelerator: Accelerator, *wishes: bool) -> list[bool]:
+    """Whether any process has each of some wishes; all processes get the same answer."""
+    if accelerator.num_processes == 1:
+        return [bool(wish) for wish in wishes]
+    flags = torch.tensor([float(bool(wish)) for wish in wishes], device=accelerator.device)
+    return [flag > 0 for flag in accelerator.reduce(flags, "sum").tolist()]
+
+
+def mixed_dtype(accelerator: Accelerator) -> torch.dtype:
+    """The type in which Accelerate's configuration makes matrices multiply."""
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision, torch.float32)
+
+
+def generator_states(accelerator: Accelerator) -> dict[str, torch.Tensor]:
+    """The state of torch's generators on every process, as ``cpu.0`` and ``cuda.0`` for process 0."""
+    kinds = {"cpu": torch.get_rng_state()}
+    if accelerator.device.type == "cuda":
+        kinds["cuda"] = torch.cuda.get_rng_state(accelerator.device)
+    return {
+        f"{kind}.{process}": state.cpu()
+        for kind, own in kinds.items()
+        for process, state in enumerate(accelerator.gather(own[None].to(accelerator.device)))
+    }
+
+
+def restore_generators(accelerator: Accelerator, states: dict[str, torch.Tensor]) -> None:
+    """Puts this process's generators back; a process that was not there before keeps its own."""
+    own = accelerator.process_index
+    if f"cpu.{own}" in states:
+        torch.set_rng_state(states[f"cpu.{own}"])
+    if accelerator.device.type == "cuda" and f"cuda.{own}" in states:
+        torch.cuda.set_rng_state(states[f"cuda.{own}"], accelerator.device)
