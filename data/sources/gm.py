@@ -9,7 +9,7 @@ follow from the font, the seed and its number alone.
 * *effects* (`data.sources.gm_effects`): the programs 120 to 127 and synthesised noises; family and instrument are
   known to be none.
 
-Left out: program 55 (a chord of many families), 78 (symusic never returns from it), 88 to 103 (pads and synthesiser
+Left out: program 55 (a chord of many families), 88 to 103 (pads and synthesiser
 effects whose family nobody can name).
 """
 
@@ -20,8 +20,9 @@ from pathlib import Path
 from data.clip import Clip
 from data.errors import DataError
 from data.sources.gm_effects import effect_clips
+from data.sources.gm_font import open_font
 from data.sources.gm_notes import note_clips
-from data.sources.gm_synth import default_font, synthesizer
+from data.sources.gm_synth import default_font
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def clips(options: GmOptions) -> Iterator[Clip]:
     fonts = [Path(font) for font in options.fonts] or [default_font()]
     held_out = [Path(font) for font in options.held_out_fonts]
     for font in (*fonts, *held_out):
-        synthesizer(font)
+        open_font(font)
     if options.notes:
         yield from note_clips(fonts, held_out, options.notes, options.seed)
     if options.effects:

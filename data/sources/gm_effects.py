@@ -15,8 +15,6 @@ PROGRAM_EFFECTS = {
     126: "applause", 127: "gunshot",
 }  # fmt: skip
 EFFECT_S = 4.0
-NOISE_RATE = 32000
-"""Hz; noises are made without anything above its half, so half the samples of 44.1 kHz's do."""
 _SPLITS_OF_TEN = (SPLITS[0],) * 7 + (SPLITS[0], SPLITS[1], SPLITS[2])
 _LABELS = Labels(is_instrument=False, family=NOTHING, instrument=NOTHING, drums=False)
 
@@ -46,19 +44,19 @@ class NoiseAudio:
     def read(self) -> tuple[np.ndarray, int]:
         """Returns float32 ``(S, 1)``, peak between 0.05 and 0.7, without DC, and the rate in Hz."""
         generator = np.random.default_rng([*self.seed, zlib.crc32(self.kind.encode())])
-        num_samples = round(EFFECT_S * NOISE_RATE)
-        samples = NOISES[self.kind](generator, np.arange(num_samples) / NOISE_RATE)
+        num_samples = round(EFFECT_S * RATE)
+        samples = NOISES[self.kind](generator, np.arange(num_samples) / RATE)
         samples -= samples.mean()
-        fade = np.minimum(1, np.arange(num_samples) / (0.01 * NOISE_RATE))
+        fade = np.minimum(1, np.arange(num_samples) / (0.01 * RATE))
         samples *= fade * fade[::-1]
         samples *= 0.7 * 10 ** (-generator.uniform(0, 23) / 20) / np.abs(samples).max()
-        return samples.astype(np.float32)[:, None], NOISE_RATE
+        return samples.astype(np.float32)[:, None], RATE
 
 
 def _coloured(generator: np.random.Generator, num_samples: int, slope: float, low: float, high: float) -> np.ndarray:
     """Noise whose power falls with frequency to the power `slope`, between two edges in Hz."""
     spectrum = np.fft.rfft(generator.standard_normal(num_samples))
-    hertz = np.maximum(np.fft.rfftfreq(num_samples, 1 / NOISE_RATE), 1.0)
+    hertz = np.maximum(np.fft.rfftfreq(num_samples, 1 / RATE), 1.0)
     spectrum *= hertz ** (-slope / 2) / np.sqrt((1 + (low / hertz) ** 8) * (1 + (hertz / high) ** 8))
     noise = np.fft.irfft(spectrum, num_samples)
     return noise / np.abs(noise).max()
@@ -109,13 +107,13 @@ def _siren(generator: np.random.Generator, seconds: np.ndarray) -> np.ndarray:
     octaves = generator.uniform(0.5, 1.5)
     turns = generator.uniform(0.2, 5) * seconds + generator.uniform()
     shape = np.abs(2 * (turns % 1) - 1) if generator.random() < 0.7 else (turns % 1 < 0.5).astype(float)
-    phase = np.cumsum(low * 2 ** (octaves * shape)) / NOISE_RATE
+    phase = np.cumsum(low * 2 ** (octaves * shape)) / RATE
     return np.tanh(generator.uniform(0.5, 3) * np.sin(2 * np.pi * phase))
 
 
 def _sweep(generator: np.random.Generator, seconds: np.ndarray) -> np.ndarray:
     start, end = np.exp(generator.uniform(np.log(60), np.log(7000), 2))
-    phase = np.cumsum(start * (end / start) ** (seconds / seconds[-1])) / NOISE_RATE
+    phase = np.cumsum(start * (end / start) ** (seconds / seconds[-1])) / RATE
     return np.sin(2 * np.pi * phase) + generator.uniform(0, 0.2) * generator.standard_normal(len(seconds))
 
 
@@ -132,14 +130,14 @@ def _crackle(generator: np.random.Generator, seconds: np.ndarray) -> np.ndarray:
     impulses = np.zeros(len(seconds))
     count = generator.poisson(generator.uniform(3, 60) * seconds[-1]) + 1
     impulses[generator.integers(0, len(seconds) - 1, count)] = generator.laplace(size=count)
-    width = round(generator.uniform(0.0005, 0.006) * NOISE_RATE) + 2
+    width = round(generator.uniform(0.0005, 0.006) * RATE) + 2
     ring = np.exp(-np.arange(5 * width) / width) * generator.standard_normal(5 * width)
     return np.convolve(impulses, ring)[: len(seconds)] + 0.003 * generator.standard_normal(len(seconds))
 
 
 def _motor(generator: np.random.Generator, seconds: np.ndarray) -> np.ndarray:
     speed = generator.uniform(8, 40) * (0.7 + 0.6 * _slow(generator, seconds, generator.uniform(0.3, 1)))
-    place = np.cumsum(speed) / NOISE_RATE % 1
+    place = np.cumsum(speed) / RATE % 1
     burst = np.exp(-place * generator.uniform(3, 12))
     return burst * _coloured(generator, len(seconds), 1, 40, generator.uniform(300, 4000))
 

@@ -1,4 +1,4 @@
-"""What is true of each General MIDI program whatever the font: its range, how it is excited, how it is made."""
+"""What is true of each General MIDI program whatever the font: its range, how it is struck, how it is made."""
 
 from dataclasses import dataclass
 
@@ -16,23 +16,12 @@ _RANGES: tuple[tuple[tuple[int, ...], int, int], ...] = (
     ((56, 59), 54, 84), ((57,), 40, 72), ((58,), 30, 60), ((60,), 41, 76), ((61, 62, 63), 40, 84),
     ((64,), 56, 84), ((65,), 49, 80), ((66,), 44, 75), ((67,), 37, 68), ((68,), 58, 90), ((69,), 52, 81),
     ((70,), 35, 72), ((71,), 50, 88), ((72,), 74, 100), ((73,), 60, 94), ((74,), 60, 92), ((75,), 60, 92),
-    ((76,), 60, 84), ((77,), 55, 84), ((79,), 60, 88), ((80, 81, 82, 83, 84, 85, 86, 87), 48, 90),
+    ((76,), 60, 84), ((77,), 55, 84), ((78,), 67, 96), ((79,), 60, 88), ((80, 81, 82, 83, 84, 85, 86, 87), 48, 90),
     ((104,), 48, 77), ((105,), 50, 84), ((106,), 50, 79), ((107,), 50, 84), ((108,), 60, 84), ((109,), 55, 79),
     ((111,), 58, 81), ((112,), 72, 90), ((113,), 60, 84), ((114,), 55, 84), ((115,), 60, 84), ((116,), 36, 60),
     ((117,), 40, 64), ((118,), 40, 64), ((119,), 48, 72),
 )  # fmt: skip
 
-_DECAY_S: tuple[tuple[tuple[int, ...], float], ...] = (
-    ((0, 1, 2, 3), 9.0), ((4, 5), 8.0), ((6, 15), 5.0), ((7,), 4.0), ((8, 10), 3.0), ((9, 14), 5.0), ((11,), 6.0),
-    ((12,), 1.6), ((13,), 0.9), ((24, 25), 5.0), ((26, 27), 7.0), ((28,), 1.2), ((31,), 4.0),
-    ((32,), 3.0), ((33, 34, 35, 36, 37), 5.0), ((45,), 1.0), ((46,), 5.0), ((47,), 3.0), ((104,), 5.0),
-    ((105,), 2.0), ((106,), 2.0), ((107,), 4.0), ((108,), 2.0), ((112,), 3.0), ((113,), 0.8), ((114,), 2.5),
-    ((115,), 0.5), ((116,), 1.5), ((117,), 1.2), ((118,), 1.5),
-)  # fmt: skip
-"""Time to fall by 60 dB at middle C, from what the acoustic instruments do; programs not named sustain."""
-
-_RINGING = (8, 9, 10, 11, 14, 15, 46, 47, 107, 108, 112, 113, 114, 115, 116, 117, 118, 119)
-"""Undamped when let go."""
 _ELECTRONIC = (2, 4, 5, 7, 16, 17, 18, 26, 27, 28, 29, 30, 31, 33, 34, 35, 36, 37)
 _SYNTHETIC = (38, 39, 50, 51, 54, 62, 63, *range(80, 88), 118)
 _DISTORTED = (29, 30)
@@ -59,13 +48,11 @@ class Program:
 
 
 def _program(number: int, low: int, high: int) -> Program:
-    decay_s = next((seconds for numbers, seconds in _DECAY_S if number in numbers), None)
     production = "synthetic" if number in _SYNTHETIC else "electronic" if number in _ELECTRONIC else "acoustic"
-    voice = Voice(number, decay_s=decay_s, release_s=2.0 if number in _RINGING else 0.3)
+    voice = Voice(number)
     return Program(
         INSTRUMENT_OF_GM_PROGRAM[number], voice, low, high, production, number in _DISTORTED, number in _STRUCK
     )
 
 
 PROGRAMS = {number: _program(number, low, high) for numbers, low, high in _RANGES for number in sorted(numbers)}
-"""All programs with an instrument in the taxonomy but the whistle (78), from which symusic never returns."""
