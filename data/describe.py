@@ -82,28 +82,31 @@ def problems(pack: Pack) -> list[str]:
     manifest, found = pack.manifest, []
     found += [f"the {split} split is empty" for split in SPLITS[:2] if not pack.info.splits[split]["clips"]]
     found += _duplicates(manifest)
-    for column, verb in (("group", "cross splits"), ("timbre", "are in more than one split")):
+    for column in ("group", "timbre"):
         crossing = _crossing(manifest, column)
         if crossing:
-            found.append(f"{len(crossing):,} {column}s {verb}: {_listed(crossing)}")
+            found.append(f"{column}s in more than one split: {len(crossing):,} ({_listed(crossing)})")
     clipped = manifest.filter(pc.field("num_clipped") >= CLIPPED_SAMPLES)
     if clipped.num_rows:
         share = clipped.num_rows / manifest.num_rows
-        found.append(f"{clipped.num_rows:,} clips ({share:.1%}) are clipped: {_listed(clipped['id'].to_pylist())}")
+        found.append(f"clipped clips: {clipped.num_rows:,}, {share:.1%} ({_listed(clipped['id'].to_pylist())})")
     quiet = manifest.filter(pc.field("rms_dbfs") < QUIET_DBFS)
     if quiet.num_rows:
-        found.append(f"{quiet.num_rows:,} clips are below {QUIET_DBFS:g} dBFS RMS: {_listed(quiet['id'].to_pylist())}")
+        names = _listed(quiet["id"].to_pylist())
+        found.append(f"clips below {QUIET_DBFS:g} dBFS RMS: {quiet.num_rows:,} ({names})")
     low = manifest.filter(pc.field("source_rate") < RATE)
     if low.num_rows:
         rates = ", ".join(f"{rate} Hz" for rate in sorted(pc.unique(low["source_rate"]).to_pylist()))
-        found.append(f"{low.num_rows:,} clips come from lower rates ({rates}) and are empty above half of them")
+        found.append(f"clips of lower rates, empty above half of them: {low.num_rows:,} ({rates})")
     for level in ("family", "instrument", "genre"):
         counts = _labels(manifest, level)["clips"]
         unseen = [name for name, clips in counts.items() if clips["train"] and not clips["validation"]]
         if unseen:
-            found.append(f"{len(unseen)} {level} labels have training clips and no validation clip: {_listed(unseen)}")
+            found.append(
+                f"{level} labels with training clips and no validation clip: {len(unseen)} ({_listed(unseen)})"
+            )
     if pack.info.num_rejected:
-        found.append(f"{pack.info.num_rejected:,} recordings or clips were rejected, see rejected.csv")
+        found.append(f"rejected recordings or clips: {pack.info.num_rejected:,} (see rejected.csv)")
     return found
 
 
@@ -114,7 +117,9 @@ def _duplicates(manifest: pa.Table) -> list[str]:
         return []
     spare = pc.sum(table["count_all"]).as_py() - table.num_rows
     across = table.filter(pc.field("split_count_distinct") > 1).num_rows
-    return [f"{spare:,} clips repeat the sound of another to the last sample, {across:,} sounds in more than one split"]
+    return [
+        f"clips that repeat another to the last sample: {spare:,}; of their sounds in more than one split: {across:,}"
+    ]
 
 
 def _crossing(manifest: pa.Table, column: str) -> list[str]:

@@ -1,0 +1,166 @@
+"""The commands, as a person types them."""
+
+import json
+import resource
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data import describe, prepare
+from data.clip import Reject
+from data.pack import Pack
+from data.writer import write_pack
+
+ROOT = Path(__file__).parents[2]
+
+
+def command(module: str, *arguments: object, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, "-m", module, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, **options
+    )
+
+
+def assert_one_sentence(result: subprocess.CompletedProcess, words: str):
+    assert result.returncode == 2, result.stderr
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+    assert len([line for line in result.stderr.splitlines() if line.startswith("error:")]) == 1
+
+
+@pytest.fixture
+def recordings(write_wav, make_tone) -> Path:
+    """Twenty good recordings and two bad ones."""
+    for number in range(20):
+        write_wav(f"{number:02d}.ogg", make_tone(0.5, 200 + 20 * number, 44_100), 44_100)
+    write_wav("silent.wav", np.zeros(16_000))
+    folder = write_wav("nan.wav", np.full(16_000, np.nan), subtype="FLOAT").parent
+    (folder.parent / "labels.csv").write_text("file,instrument\n00.ogg,violin\n01.ogg,flute\n")
+    return folder
+
+
+def test_folder_to_pack_and_again(recordings, tmp_path):
+    out = tmp_path / "packs" / "mine"
+    arguments = (f"folder={recordings}", "--labels", tmp_path / "labels.csv", "--out", out, "--processes", 2)
+    result = command("data.prepare", *arguments)
+    assert result.returncode == 0, result.stderr
+    assert "22/22" in result.stderr
+    assert "         1  silent\n" in result.stdout
+    assert "         1  holds NaN or infinite values\n" in result.stdout
+    assert f"pack: {out}" in result.stdout
+    assert sorted(path.name for path in out.iterdir()) == [
+        "manifest.parquet", "pack.json", "rejected.csv", "shard_00000.i16", "shard_00001.i16",
+    ]  # fmt: skip
+    pack = Pack.open(out)
+    pack.verify()
+    assert (len(pack), pack.info.num_rejected) == (20, 2)
+    assert pack.column("instrument_present")[:3].tolist() == [("violin",), ("flute",), ()]
+    assert pack.info.sources["folder"]["licence"] == "your own recordings"
+    written = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    again = command("data.prepare", *arguments)
+    assert again.returncode == 0
+    assert f"{out} is already whole" in again.stdout
+    assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == written
+    other = command("data.prepare", f"folder={recordings}", "--out", out)
+    assert_one_sentence(other, "holds a pack of other clips or options")
+
+
+def test_a_full_disk(recordings, tmp_path):
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # bytes a file may have, less than a shard
+
+    out = tmp_path / "pack"
+    result = command("data.prepare", f"folder={recordings}", "--out", out, "--processes", 2, preexec_fn=limit)
+    assert_one_sentence(result, "(File too large); free some room and run the command again")
+    assert not list(out.glob("*.i16"))
+    assert not (out / "pack.json").exists()
+    assert command("data.prepare", f"folder={recordings}", "--out", out, "--processes", 2).returncode == 0
+    Pack.open(out).verify()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["folders=x", "--out", "y"], "a source should be one of gm, folder, nsynth, 'folders' found, perhaps folder"),
+        (["nsynth", "--out", "y"], "the source nsynth is given as nsynth=DIR, 'nsynth' found"),
+        (["gm=x"], "the source gm is given as gm, 'gm=x' found"),
+        (["folder=/nowhere/at/all"], "--out should name the folder of the pack"),
+        (["folder=/nowhere/at/all", "--out", "y"], "expected at /nowhere/at/all, no folder found"),
+    ],
+)
+def test_wrong_arguments_get_a_sentence(arguments, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert prepare.main(arguments) == 2
+    assert capsys.readouterr().err.startswith("error: ")
+    assert not list(tmp_path.iterdir())
+    prepare.main(arguments)
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [["gm", "--colour", "red"], ["gm", "--processes", "0"], []])
+def test_unknown_flags_end_with_code_2(arguments, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        prepare.main(arguments)
+    assert "error:" in capsys.readouterr().err
+
+
+def test_help_explains_every_flag_with_examples(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        prepare.main(["--help"])
+    text = capsys.readouterr().out
+    assert "python -m data.prepare gm" in text
+    for flag in ("--out", "--labels", "--clip_seconds", "--notes", "--effects", "--overwrite", "--max_reject_share"):
+        assert flag in text
+    assert "Longer recordings are cut" in text
+
+
+def test_describe_says_what_is_in_a_pack(toy_pack, tmp_path):
+    result = command("data.describe", toy_pack.folder, "--verify", "--json", "--out", tmp_path / "figures")
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert (report["clips"], report["verified"]) == (120, True)
+    assert report["labels"]["family"]["unknown_share"] == pytest.approx(1 / 3)
+    assert sum(report["labels"]["family"]["clips"]["string"].values()) == 40
+    assert report["labels"]["genre"] == {"unknown_share": 1.0, "clips": {}}
+    assert report["rms_dbfs"]["median"] == pytest.approx(-9.03, abs=0.01)
+    assert report["duration_s"]["min"] == 0.5
+    assert (tmp_path / "figures" / "describe.png").read_bytes().startswith(b"\x89PNG")
+    assert report["figure"] == str(tmp_path / "figures" / "describe.png")
+
+
+def test_describe_names_the_problems(make_clips, tmp_path, capsys):
+    clips = [replace(clip, split="train") for clip in make_clips(20)]
+    clips.append(replace(clips[0], id="toy/again", group="other", split="test"))  # the same sound, the other side
+    loud, quiet = clips[3].audio, clips[4].audio
+    clips[3] = replace(clips[3], audio=replace(loud, amplitude=3.0))
+    clips[4] = replace(clips[4], audio=replace(quiet, amplitude=0.0005))
+    found = [*clips, Reject("toy", "x", "silent: peak -inf dBFS")]
+    folder = write_pack(found, tmp_path / "pack", processes=1).folder
+    assert describe.main([str(folder)]) == 0
+    text = capsys.readouterr().out
+    for words in (
+        "the validation split is empty",
+        "clips that repeat another to the last sample: 1; of their sounds in more than one split: 1\n",
+        "clipped clips: 1, 4.8% (toy/0003)",
+        "clips below -60 dBFS RMS: 1 (toy/0004)",
+        "family labels with training clips and no validation clip: 2 (string, brass)",
+        "rejected recordings or clips: 1 (see rejected.csv)",
+        f"figure: {folder / 'describe.png'}",
+    ):
+        assert words in text
+
+
+@pytest.mark.parametrize("damage", ["flip", "gone"])
+def test_describe_refuses_damaged_packs(copied_pack, damage, capsys):
+    shard = copied_pack / "shard_00000.i16"
+    content = bytearray(shard.read_bytes())
+    content[100] ^= 4
+    shard.write_bytes(content) if damage == "flip" else shard.unlink()
+    assert describe.main([str(copied_pack), "--verify"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert ("toy/0000" if damage == "flip" else "is missing") in error
+    assert not (copied_pack / "describe.png").exists()
