@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from checkpoints.errors import CheckpointError
-from checkpoints.files import remove, replacing
+from checkpoints.files import TEMPORARY, remove, replacing
 
 VERSION = 1
 
@@ -73,7 +73,7 @@ def save_state(
         checksums = {file.name: checksum_of(file) for file in sorted(temporary.iterdir())}
         content = {"version": VERSION, **vars(progress), "checksums": checksums}
         (temporary / "state.json").write_text(json.dumps(content, indent=2) + "\n")
-    for old in states(folder)[:-keep]:
+    for old in (*states(folder)[:-keep], *folder.glob(f".*{TEMPORARY}")):  # the latter are what kills left behind
         remove(old)
     return final
 

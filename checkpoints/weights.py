@@ -2,23 +2,21 @@
 
 from pathlib import Path
 
-import torch
 from transformers import ASTConfig, ASTFeatureExtractor, ASTModel
+from transformers.utils.logging import disable_progress_bar
 
 from backbones.ast_encoder import AstBackbone
 from checkpoints.errors import CheckpointError
 from checkpoints.files import replacing
 
+disable_progress_bar()  # one file is written in a blink; a bar for it tears the recipe's own
 
-def save_backbone(backbone: AstBackbone, folder: Path, weights: dict[str, torch.Tensor] | None = None) -> None:
-    """Writes the encoder and its front end so that transformers' Auto classes load them without our code.
 
-    Args:
-        weights: what to save in place of the encoder's own tensors (an average of them, say), by the same names.
-    """
+def save_backbone(backbone: AstBackbone, folder: Path) -> None:
+    """Writes the encoder and its front end so that transformers' Auto classes load them without our code."""
     with replacing(folder) as temporary:
         temporary.mkdir(parents=True)
-        backbone.ast.save_pretrained(temporary, state_dict=weights)
+        backbone.ast.save_pretrained(temporary)
         backbone.feature_extractor().save_pretrained(temporary)
 
 

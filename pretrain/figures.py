@@ -45,7 +45,7 @@ def reconstructions(
                 interpolation="nearest",
             )  # fmt: skip
             cell.tick_params(labelsize=8, colors=MUTED)
-        row[0].set_ylabel(f"{title}\nmel bin", fontsize=8, color=INK)
+        row[0].set_ylabel(f"{title}\n\nmel bin", fontsize=7, color=INK)
     for cell, title in zip(axes[0], ("original", "what the encoder sees", "reconstructed"), strict=True):
         cell.set_title(title, fontsize=10, color=INK)
     for cell in axes[-1]:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from accelerate import Accelerator
@@ -29,7 +29,6 @@ from checkpoints.config import as_yaml_values, parse_config, run_command
 from checkpoints.errors import CheckpointError
 from checkpoints.run import RunFolder
 from checkpoints.state import Progress, load_state, newest_good_state, save_state
-from checkpoints.weights import save_backbone
 from data.errors import DataError
 from data.loader import TrainBatches
 from data.pack import INFO_NAME, Pack
@@ -38,9 +37,8 @@ from data.sampler import GlobalOrder, Share
 from losses.masked_patches import masked_patch_loss
 from pretrain.figures import curves, save
 from pretrain.optimisation import WeightAverage, count_parameters, learning_rate, parameter_groups
-from pretrain.probes import ProbeClips, backbone_embedding, log_mel_embedding, probe
 from pretrain.progress import Clock, StopSignal, agreed, generator_states, mixed_dtype, restore_generators
-from pretrain.validation import masked_errors, reconstruction_figure, spread_rows, target_for
+from pretrain.validation import Evaluation, describe, target_for
 
 RECIPE = "pretrain/mae.py"
 DEFAULT_STEPS = 1200
@@ -170,7 +168,10 @@ def main(config: Config) -> RunFolder:
 
     run = open_run(config, accelerator)
     announce(config, accelerator, run, pack, model, order, share, num_steps)
-    evaluation = Evaluation(config, accelerator, pack, model, average, mask)
+    evaluation = Evaluation(
+        accelerator, pack, model, average, mask, config.target, config.eval_clips, config.probe_clips,
+        config.probe_pooling,
+    )  # fmt: skip
     progress = Progress(0, {name: str(getattr(config, name)) for name in IDENTITY} | {"pack": pack.fingerprint})
     progress.counters["skipped_steps"] = 0
     if config.resume:
@@ -291,74 +292,6 @@ def announce(
     )
 
 
-class Evaluation:
-    """Masked error, probes and figures on the validation split, beside lines that do not learn.
-
-    Built before a state is loaded, while the network is still untrained; its probes are the second fixed line.
-    """
-
-    def __init__(
-        self, config: Config, accelerator: Accelerator, pack: Pack, model: MaskedAutoencoder,
-        average: WeightAverage | None, mask: dict[str, Any],
-    ):  # fmt: skip
-        self.config, self.accelerator, self.pack, self.mask = config, accelerator, pack, mask
-        self.model, self.average = model, average
-        self.rows = spread_rows(pack.rows("validation"), config.eval_clips)
-        self.clips = ProbeClips.choose(pack, config.probe_clips) if config.probe_clips else None
-        self.fixed: dict[str, float] = {}
-        if not accelerator.is_main_process:
-            return
-        if len(self.rows) == 0:
-            accelerator.print(f"{config.data} has no validation clips: nothing will be evaluated")
-        if self.clips:
-            embeddings = {"log_mel": log_mel_embedding(model.encoder.log_mel, accelerator.device)}
-            embeddings["untrained"] = backbone_embedding(model.encoder, accelerator.device, config.probe_pooling)
-            for name, embed in embeddings.items():
-                scores = self._probe(embed)
-                self.fixed |= {f"{name}_{kind}": score for kind, score in scores.items()}
-            accelerator.print(
-                f"probes   family, {len(self.clips.train)} clips of {self.clips.num_timbres[0]} timbres, tested on "
-                f"{len(self.clips.test)} of {self.clips.num_timbres[1]} others: {describe_probes(self.fixed)}"
-            )
-        elif config.probe_clips:
-            accelerator.print("probes   none: they need clips of known single families in train and validation")
-
-    def __call__(self, run: RunFolder, step: int) -> dict[str, float]:
-        """Evaluates on the main process, and writes the backbone and the figures."""
-        values: dict[str, float] = {}
-        if self.accelerator.is_main_process:
-            if self.average:
-                self.average.swap()
-            self.model.eval()
-            if len(self.rows):
-                values = masked_errors(self.model, self.pack, self.rows, self.mask, target_for(self.config.target))
-                is_normalised = self.config.target == "normalised"
-                rows = spread_rows(self.rows, 4)
-                figure = reconstruction_figure(self.model, self.pack, rows, self.mask, is_normalised, step)
-                save(figure, run.figures / "reconstruction.png")
-            if self.clips:
-                embed = backbone_embedding(self.model.encoder, self.accelerator.device, self.config.probe_pooling)
-                values |= self._probe(embed) | self.fixed
-            save_backbone(self.model.encoder, run.backbone)
-            self.model.train()
-            if self.average:
-                self.average.swap()
-        self.accelerator.wait_for_everyone()
-        return values
-
-    def _probe(self, embed: Any) -> dict[str, float]:
-        return probe(embed, self.pack, self.clips, self.model.encoder.num_samples)
-
-
-def describe_probes(values: dict[str, float]) -> str:
-    """``log-mel kNN 0.49 linear 0.60; ...`` of every embedding that was probed."""
-    parts = []
-    for name, prefix in (("this run", ""), ("log-mel statistics", "log_mel_"), ("untrained", "untrained_")):
-        if f"{prefix}knn" in values:
-            parts.append(f"{name} kNN {values[f'{prefix}knn']:.3f} linear {values[f'{prefix}linear']:.3f}")
-    return "; ".join(parts)
-
-
 def report(
     accelerator: Accelerator, run: RunFolder, bar: tqdm, config: Config, progress: Progress, values: dict[str, float]
 ) -> None:
@@ -373,11 +306,7 @@ def report(
             f"loss {values['loss']:.4f}, {values['clips_per_s']:.0f} clips/s, wait {values['wait_share']:.1%}"
         )
         return
-    bar.write(
-        f"step {progress.step}: error on masked patches of unseen timbres {values['masked_error']:.3f} "
-        f"(mean of the visible {values['mean_error']:.3f}, nearest visible {values['nearest_error']:.3f})"
-        + (f"; probes: {describe_probes(values)}" if "knn" in values else "")
-    )
+    bar.write(f"step {progress.step}: {describe(values)}")
     save(curves(run.read_log()), run.figures / "curves.png")
 
 

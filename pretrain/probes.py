@@ -57,6 +57,13 @@ class ProbeClips:
         groups = pack.column("group")
         return cls(train, test, family[train], family[test], (len(set(groups[train])), len(set(groups[test]))))
 
+    def describe(self) -> str:
+        """Who learns from whom, in words."""
+        return (
+            f"{len(self.train)} clips of {self.num_timbres[0]} timbres, tested on "
+            f"{len(self.test)} of {self.num_timbres[1]} others"
+        )
+
 
 def _spread(rows: np.ndarray, family: np.ndarray, group: np.ndarray, size: int) -> np.ndarray:
     """Takes clips round after round: one of each family a round, from its timbres in turn; sorted."""

@@ -1,17 +1,24 @@
-"""How well masked patches of clips that were never trained on are reconstructed, beside two simple predictors.
+"""What a run reaches on clips it was never trained on, beside lines that do not learn.
+
+Masked patches are compared with two simple predictors, embeddings with log-mel statistics and with the same network
+untrained.
 
 Shapes: B batch, M masked, K kept, A values in a patch, T frames, F mel bins.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
+from accelerate import Accelerator
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from backbones.ast_encoder import log_mel_of
 from backbones.mae import MaskedAutoencoder, Reconstruction
+from checkpoints.run import RunFolder
+from checkpoints.weights import save_backbone
 from data.loader import heads_of_clips
 from data.pack import Pack
 from losses.masked_patches import (
@@ -20,9 +27,88 @@ from losses.masked_patches import (
     mean_of_visible,
     normalised_patches,
 )
-from pretrain.figures import reconstructions
+from pretrain.figures import reconstructions, save
+from pretrain.optimisation import WeightAverage
+from pretrain.probes import ProbeClips, backbone_embedding, log_mel_embedding, probe
 
 BATCH = 32
+
+
+class Evaluation:
+    """Masked error, probes and a picture on the validation split; called on schedule, it also saves the backbone.
+
+    Built before a state is loaded, while the network is still untrained: its probes are the second fixed line.
+    Everything runs on the main process, while the others wait.
+
+    Args:
+        average: the moving average that takes the weights' place, if one is kept.
+        mask: arguments of `MaskedAutoencoder.forward` that choose masks.
+        target: ``normalised`` or ``raw``, see `target_for`.
+        num_clips: validation clips on which the masked error is measured.
+        probe_clips: training clips of the probes, 0 for no probes.
+        pooling: see `backbones.pooling.pool`.
+    """
+
+    def __init__(
+        self, accelerator: Accelerator, pack: Pack, model: MaskedAutoencoder, average: WeightAverage | None,
+        mask: dict[str, Any], target: str, num_clips: int, probe_clips: int, pooling: str,
+    ):  # fmt: skip
+        self.accelerator, self.pack, self.model, self.average = accelerator, pack, model, average
+        self.mask, self.target, self.pooling = mask, target, pooling
+        self.rows = spread_rows(pack.rows("validation"), num_clips)
+        self.clips = ProbeClips.choose(pack, probe_clips) if probe_clips else None
+        self.fixed: dict[str, float] = {}
+        if not accelerator.is_main_process:
+            return
+        if len(self.rows) == 0:
+            print(f"{pack.folder} has no validation clips: nothing will be evaluated")
+        if self.clips:
+            for name, embed in (
+                ("log_mel", log_mel_embedding(model.encoder.log_mel, accelerator.device)),
+                ("untrained", backbone_embedding(model.encoder, accelerator.device, pooling)),
+            ):
+                scores = probe(embed, pack, self.clips, model.encoder.num_samples)
+                self.fixed |= {f"{name}_{kind}": score for kind, score in scores.items()}
+            print(f"probes   of family: {self.clips.describe()}; {describe(self.fixed)}")
+        elif probe_clips:
+            print("probes   none: they need clips of known single families in the training and validation splits")
+
+    def __call__(self, run: RunFolder, step: int) -> dict[str, float]:
+        """Returns the scores after `step` steps; empty on all processes but the main one."""
+        values: dict[str, float] = {}
+        if self.accelerator.is_main_process:
+            if self.average:
+                self.average.swap()
+            self.model.eval()
+            if len(self.rows):
+                values = masked_errors(self.model, self.pack, self.rows, self.mask, target_for(self.target))
+                is_normalised = self.target == "normalised"
+                rows = spread_rows(self.rows, 4)
+                figure = reconstruction_figure(self.model, self.pack, rows, self.mask, is_normalised, step)
+                save(figure, run.figures / "reconstruction.png")
+            if self.clips:
+                embed = backbone_embedding(self.model.encoder, self.accelerator.device, self.pooling)
+                values |= probe(embed, self.pack, self.clips, self.model.encoder.num_samples) | self.fixed
+            save_backbone(self.model.encoder, run.backbone)
+            self.model.train()
+            if self.average:
+                self.average.swap()
+        self.accelerator.wait_for_everyone()
+        return values
+
+
+def describe(values: dict[str, float]) -> str:
+    """The scores of an evaluation in words."""
+    parts = []
+    if "masked_error" in values:
+        parts.append(
+            f"error on masked patches of unseen timbres {values['masked_error']:.3f} "
+            f"(mean of the visible {values['mean_error']:.3f}, nearest visible {values['nearest_error']:.3f})"
+        )
+    for name, prefix in (("this run", ""), ("log-mel statistics", "log_mel_"), ("untrained", "untrained_")):
+        if f"{prefix}knn" in values:
+            parts.append(f"{name} kNN {values[f'{prefix}knn']:.3f} linear {values[f'{prefix}linear']:.3f}")
+    return "; ".join(parts)
 
 
 def spread_rows(rows: np.ndarray, count: int) -> np.ndarray:
@@ -80,7 +166,7 @@ def reconstruction_figure(
     index = out.mask.ids_masked[..., None].expand(-1, -1, patches.shape[2])
     seen.scatter_(1, index, float("nan"))
     drawn.scatter_(1, index, _rescaled(out, is_normalised))
-    titles = [name.rpartition("/")[2] if len(name) > 34 else name for name in pack.column("id")[rows]]
+    titles = ["\n".join(name.split("/")[-2:]) for name in pack.column("id")[rows]]
     note = f"log-mel of unseen clips after {step} steps"
     if is_normalised:
         note += "; the target is each patch's shape, so its mean and deviation are lent from the original"
