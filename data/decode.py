@@ -30,6 +30,8 @@ FORMATS_OF_SUFFIX = {
     ".mp3": ("MPEG", "MP3"),
 }
 """Which of libsndfile's formats a file may hold, by its name; also the list of what is read."""
+_MAX_PAGE = 65_307
+"""Bytes of an Ogg page at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,40 @@ def open_recording(path: Path) -> soundfile.SoundFile:
         recording.close()
         raise DataError(f"the name lies about the format: {suffix} expected, {found} found")
     return recording
+
+
+def seconds_of(path: Path) -> float:
+    """The length of a recording by its header.
+
+    Raises:
+        DataError: as `open_recording`, though a damaged Ogg file may pass.
+    """
+    seconds = _seconds_of_vorbis(path) if path.suffix.lower() == ".ogg" else None
+    if seconds is not None:
+        return seconds
+    with open_recording(path) as recording:
+        return recording.frames / recording.samplerate
+
+
+def _seconds_of_vorbis(path: Path) -> float | None:
+    """The length of an Ogg Vorbis file of a single stream, None for any other.
+
+    libsndfile prepares the decoder before it tells the length, a twentieth of what a 10 s recording costs.
+    Here the rate is read from the first page and the number of samples from the last (RFC 3533, Vorbis I).
+    """
+    try:
+        with open(path, "rb") as file:
+            first = file.read(58)
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _MAX_PAGE))
+            end = file.read()
+    except OSError:
+        return None
+    last = end[end.rfind(b"OggS") :]
+    is_single = (
+        first[:4] == b"OggS" and first[28:35] == b"\x01vorbis" and len(last) >= 18 and first[14:18] == last[14:18]
+    )
+    rate, num_samples = int.from_bytes(first[40:44], "little"), int.from_bytes(last[6:14], "little", signed=True)
+    return num_samples / rate if is_single and rate and num_samples > 0 else None
 
 
 def _words(error: Exception) -> str:

@@ -21,8 +21,10 @@ from data.decode import FULL_SCALE, RATE
 
 MAX_CLIPS = 1024
 """Training clips in the sample."""
-EXCERPT_SECONDS = 1
+EXCERPT_SECONDS = 2
 """Of each of them, from a place drawn at random."""
+STRIDE = 8
+"""Every so many frames of an excerpt one is measured: its neighbours say the same."""
 
 FRAME, HOP, FFT, BINS = 400, 160, 512, 128
 LOW_HZ, HIGH_HZ = 20.0, RATE / 2
@@ -55,7 +57,8 @@ def log_mel_sums(samples: np.ndarray, place: float) -> tuple[float, float, int]:
     if length < FRAME:
         return 0.0, 0.0, 0
     start = round(place * (len(samples) - length))
-    values = log_mel(samples[start : start + length].astype(np.float32) / FULL_SCALE)  # (T, F)
+    excerpt = samples[start : start + length].astype(np.float32) / FULL_SCALE
+    values = log_mel(excerpt, STRIDE)  # (T, F)
     return float(values.sum(dtype=np.float64)), float(np.square(values, dtype=np.float64).sum()), values.size
 
 
@@ -70,16 +73,17 @@ def mean_and_std(sums: Iterable[tuple[float, float, int]]) -> tuple[float | None
     return mean, math.sqrt(max(variance, 0.0))
 
 
-def log_mel(waveform: np.ndarray) -> np.ndarray:
+def log_mel(waveform: np.ndarray, stride: int = 1) -> np.ndarray:
     """AST's log-mel before normalisation.
 
     Args:
         waveform: float32 ``(S,)`` in [-1, 1] at `data.decode.RATE`, at least one frame long.
+        stride: of every so many frames the first is computed.
 
     Returns:
         float32 ``(T, F)``
     """
-    frames = np.lib.stride_tricks.sliding_window_view(waveform, FRAME)[::HOP]  # (T, 400)
+    frames = np.lib.stride_tricks.sliding_window_view(waveform, FRAME)[:: HOP * stride]  # (T, 400)
     frames = frames - frames.mean(axis=1, keepdims=True)
     before = np.concatenate([frames[:, :1], frames[:, :-1]], axis=1)
     spectrum = np.fft.rfft((frames - np.float32(0.97) * before) * _window(), n=FFT)  # (T, 257)

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from data.clip import NOTHING, SPLITS, UNKNOWN, Clip, Labels, LabelSet, Reject
-from data.decode import FORMATS_OF_SUFFIX, AudioFile, open_recording
+from data.decode import FORMATS_OF_SUFFIX, AudioFile, seconds_of
 from data.errors import DataError
 from data.taxonomy import FAMILIES, FAMILY_OF_INSTRUMENT
 
@@ -78,8 +78,7 @@ def clips(options: FolderOptions) -> Iterator[Clip | Reject]:
 def _clips_of(folder: Path, recording: str, known: _Known, clip_seconds: float) -> Iterator[Clip | Reject]:
     path = folder / recording
     try:
-        with open_recording(path) as sound:
-            seconds = sound.frames / sound.samplerate
+        seconds = seconds_of(path)
     except DataError as error:
         yield Reject("folder", recording, str(error))
         return

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from data.decode import AudioFile, to_pcm
+from data.decode import AudioFile, seconds_of, to_pcm
 from data.errors import DataError
 
 
@@ -136,3 +136,19 @@ def test_the_repr_names_the_excerpt_and_not_the_place(write_wav, make_tone):
     audio = AudioFile.of(write_wav("a.wav", make_tone(1, 440)), start_s=0.5)
     assert repr(audio) == "AudioFile(num_bytes=32044, start_s=0.5, duration_s=None)"
     assert soundfile.info(audio.path).frames == 16_000
+
+
+@pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3"])
+def test_the_length_by_the_header_is_the_length(write_wav, name):
+    path = write_wav(name, np.random.default_rng(0).uniform(-0.5, 0.5, (100_000, 2)), 44_100)
+    assert seconds_of(path) == pytest.approx(soundfile.info(path).frames / 44_100)
+
+
+def test_the_length_of_what_only_begins_as_ogg(write_wav, tmp_path):
+    path = write_wav("a.ogg", np.random.default_rng(0).uniform(-0.5, 0.5, 100_000), 44_100)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(DataError, match="cannot be decoded"):
+        seconds_of(path)
+    path.write_bytes(b"OggS")
+    with pytest.raises(DataError, match="cannot be decoded"):
+        seconds_of(path)

@@ -1,0 +1,107 @@
+"""Speed of `data.prepare` against bare decoding and resampling.
+
+    python benchmarks/prepare.py
+    python benchmarks/prepare.py --recordings 5000 --rounds 7
+
+Renders 10 s recordings (ogg, 44.1 kHz, mono) and then runs, interleaved, (a) soundfile's decode and soxr HQ to 16 kHz
+in one process, nothing else done, (b) ``python -m data.prepare`` with one process, (c) the same with two. Times of (b)
+and (c) begin with the command's start and end with the pack on the disk, statistics included; (a) is timed from its
+first file. Prints medians over the rounds, and the ratios b / a (goal 0.9) and c / a (goal 1.7) of clips per second.
+"""
+
+import argparse
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+SECONDS, RATE = 10, 44_100
+ROOT = Path(__file__).parents[1]
+GOALS = {"b": 0.9, "c": 1.7}
+
+
+def render(folder: Path, count: int) -> None:
+    """Writes recordings that cost what music costs: decaying partials over noise; sixteen of them, copied."""
+    rng = np.random.default_rng(0)
+    at = np.arange(SECONDS * RATE) / RATE
+    for number in range(count):
+        if number < 16:
+            base = rng.uniform(60, 600)
+            partials = sum(np.sin(2 * np.pi * base * k * at + rng.uniform(0, 6)) / k for k in range(1, 9))
+            sound = 0.1 * partials * np.exp(-(at % 0.5) * 4) + 0.01 * rng.standard_normal(len(at))
+            soundfile.write(folder / f"{number:06d}.ogg", sound, RATE, format="OGG", subtype="VORBIS")
+        else:
+            shutil.copyfile(folder / f"{number % 16:06d}.ogg", folder / f"{number:06d}.ogg")
+
+
+def bare(recordings: list[Path]) -> tuple[float, float]:
+    """Decodes and resamples everything; returns wall and CPU seconds."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    for path in recordings:
+        samples, rate = soundfile.read(path, dtype="float32")
+        soxr.resample(samples, rate, 16_000, quality="HQ")
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def prepare(folder: Path, out: Path, processes: int) -> tuple[float, float]:
+    """Runs the command; returns wall and CPU seconds, those of its processes included."""
+    shutil.rmtree(out, ignore_errors=True)
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    wall = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "data.prepare", f"folder={folder}", "--out", str(out), "--processes", str(processes)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    wall = time.perf_counter() - wall
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def main() -> None:
+    """Runs the rounds and prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0])
+    parser.add_argument("--recordings", type=int, default=1000, help="how many (default: %(default)s)")
+    parser.add_argument(
+        "--rounds", type=int, default=5, help="interleaved, after one to warm up (default: %(default)s)"
+    )
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, out = Path(temporary) / "recordings", Path(temporary) / "pack"
+        folder.mkdir()
+        render(folder, args.recordings)
+        recordings = sorted(folder.iterdir())
+        runs = {
+            "a": lambda: bare(recordings),
+            "b": lambda: prepare(folder, out, 1),
+            "c": lambda: prepare(folder, out, 2),
+        }
+        times: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
+        for number in range(args.rounds + 1):
+            for name, run in runs.items():
+                measured = run()
+                if number:
+                    times[name].append(measured)
+    print(f"{args.recordings} recordings of {SECONDS} s, {args.rounds} rounds, {os.cpu_count()} cores")
+    labels = {"a": "a  bare decode + soxr HQ", "b": "b  prepare, 1 process", "c": "c  prepare, 2 processes"}
+    print(f"{'':<28}{'clips/s':>10}{'clips/CPU-s':>14}{'wall / a':>12}{'CPU / a':>12}{'goal':>8}")
+    for name, label in labels.items():
+        rates = [[args.recordings / seconds[kind] for seconds in times[name]] for kind in (0, 1)]
+        # Of each round its own ratio: what disturbs the machine for minutes disturbs a, b and c alike.
+        ratios = [[a[kind] / own[kind] for a, own in zip(times["a"], times[name], strict=True)] for kind in (0, 1)]
+        row = [statistics.median(values) for values in (*rates, *ratios)]
+        print(f"{label:<28}{row[0]:>10.1f}{row[1]:>14.1f}{row[2]:>12.2f}{row[3]:>12.2f}{GOALS.get(name, 1.0):>8.1f}")
+
+
+if __name__ == "__main__":
+    main()
