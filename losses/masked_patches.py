@@ -20,7 +20,7 @@ def masked_patch_loss(prediction: Tensor, target: Tensor, is_padding: Tensor | N
     """Mean squared error over the masked patches that hold sound.
 
     ``sum_m known_m * mean_a (prediction_ma - target_ma)^2 / sum_m known_m``, He et al. 2021, section 3: only masked
-    patches are given. Computed in float32 whatever the precision of the prediction.
+    patches are given. Computed in float32 at least: half precision is widened first.
 
     Args:
         prediction: ``(B, M, A)``.
@@ -30,7 +30,8 @@ def masked_patch_loss(prediction: Tensor, target: Tensor, is_padding: Tensor | N
     Returns:
         Scalar, the mean over the local rows; 0 (with a gradient of 0) where no patch counts.
     """
-    error = (prediction.float() - target.float()).square().mean(dim=-1)  # (B, M)
+    wide = torch.promote_types(prediction.dtype, torch.float32)
+    error = (prediction.to(wide) - target.to(wide)).square().mean(dim=-1)  # (B, M)
     if is_padding is None:
         return error.mean() if error.numel() else error.sum()
     is_known = (~is_padding).to(error.dtype)
