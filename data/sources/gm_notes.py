@@ -1,5 +1,6 @@
 """Single notes: every program and drum of a font, over its range and velocities, with NSynth's fields."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from data.clip import SPLITS, Clip, Labels, LabelSet
+from data.sources.gm_font import open_font
 from data.sources.gm_programs import KITS, PROGRAMS, SYNTHETIC_KITS
 from data.sources.gm_synth import RATE, Voice, render_note
 from data.taxonomy import FAMILIES, FAMILY_OF_INSTRUMENT, INSTRUMENT_OF_GM_DRUM
@@ -16,8 +18,6 @@ HELD_S = 3.0
 RELEASED_S = 1.0
 SPLIT_SHARES = (0.7, 0.15, 0.15)
 _AUDIBLE = 0.02
-_SAME = 0.98
-"""Cosine between two peak-normalised beginnings above which two timbres are one sample under two names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,43 +84,67 @@ def _sounds(timbre: Timbre, pitch: int) -> bool:
 
 
 def groups_of(timbres: list[Timbre]) -> dict[str, str]:
-    """Maps each timbre's name to its group: its own name, or that of an earlier timbre made from the same sample.
+    """Maps each timbre's name to its group: the first timbre of its family with which it shares a recording.
 
-    Fonts reuse samples (in the default one both pianos are equal, and most kits share their cymbals); on two sides
-    of a split such twins would leak.
+    Fonts play one recording under many names (in the default one all four pianos, and most kits' cymbals); on two
+    sides of a split such twins would leak. Recordings are compared by content, so over fonts too. Sharing is
+    transitive: if A shares with B and B with C, all three are one group. A family left with fewer than three groups
+    is grouped by timbre alone, for every split is to hold every family (in the default font this is vocal: voice and
+    synth voice share two recordings).
     """
     groups: dict[str, str] = {}
     for family in FAMILIES:
-        members = [timbre for timbre in timbres if timbre.family == family]
-        if not members:
-            continue
-        prints = np.stack([_fingerprint(timbre) for timbre in members])
-        similarity = prints @ prints.T
-        for index, timbre in enumerate(members):
-            twins = np.flatnonzero(similarity[index, :index] > _SAME)
-            groups[timbre.name] = groups[members[twins[0]].name] if len(twins) else timbre.name
+        first_with: dict[int, str] = {}
+        for timbre in (timbre for timbre in timbres if timbre.family == family):
+            recordings = _recordings(timbre)
+            groups[timbre.name] = timbre.name
+            joined = {first_with[recording] for recording in recordings if recording in first_with}
+            merged = {groups[name] for name in joined}
+            if merged:
+                # The earliest name stays, whatever the order of the recordings.
+                kept = next(name for name in groups if name in merged)
+                groups |= {name: kept for name, group in groups.items() if group in merged}
+                groups[timbre.name] = kept
+            first_with = dict.fromkeys(recordings, timbre.name) | first_with
+        names = [timbre.name for timbre in timbres if timbre.family == family]
+        if len({groups[name] for name in names}) < len(SPLITS):
+            groups |= {name: name for name in names}
     return groups
 
 
-def _fingerprint(timbre: Timbre) -> np.ndarray:
-    # Where two ranges share a key they are compared on it, whatever their middles: the key nearest to 60.
-    pitch = min(timbre.pitches, key=lambda key: (abs(key - 60), key))
-    samples = render_note(timbre.font, timbre.voice, pitch, 127, 0.3, 0.0)
-    return samples / (np.linalg.norm(samples) + 1e-9)
+def _recordings(timbre: Timbre) -> set[int]:
+    font = open_font(timbre.font)
+    bank = 128 if timbre.voice.is_drum else 0
+    return {
+        font.fingerprint(zone.sample)
+        for pitch in timbre.pitches
+        for velocity in VELOCITIES
+        for zone in font.zones(bank, timbre.voice.program, pitch, velocity)
+    }
 
 
 def splits_of(timbres: list[Timbre], groups: dict[str, str], seed: int) -> dict[str, str]:
-    """Deals the groups of each family to the splits, 70/15/15, each split at least one where there are three."""
+    """Deals the groups of each family to the splits, about 70/15/15 by timbres; every split gets one where it can.
+
+    The largest group is trained on (most kits share recordings, and are one); validation and test then take groups
+    in a seeded order until each has its share.
+    """
     generator = np.random.default_rng([seed, 1])
     splits: dict[str, str] = {}
     for family in FAMILIES:
-        names = sorted({groups[timbre.name] for timbre in timbres if timbre.family == family})
+        sizes = Counter(groups[timbre.name] for timbre in timbres if timbre.family == family)
+        if not sizes:
+            continue
+        largest = max(sorted(sizes), key=sizes.__getitem__)
+        names = sorted(sizes.keys() - {largest})
         names = [names[index] for index in generator.permutation(len(names))]
-        held_out = max(1, round(SPLIT_SHARES[1] * len(names)))
-        for index, name in enumerate(names):
-            # Validation and test are dealt last, so that a family of one or two timbres is trained on.
-            place = len(names) - 1 - index
-            splits[name] = SPLITS[0] if place >= 2 * held_out or index == 0 else SPLITS[1 + place // held_out]
+        splits |= dict.fromkeys(sizes, SPLITS[0])
+        for split, share, left in ((SPLITS[1], SPLIT_SHARES[1], 1), (SPLITS[2], SPLIT_SHARES[2], 0)):
+            # At least one, and no more once the share is reached, leaving one for the split to come.
+            taken = 0
+            while len(names) > left and (not taken or taken + sizes[names[-1]] / 2 <= share * sizes.total()):
+                splits[names[-1]] = split
+                taken += sizes[names.pop()]
     return splits
 
 

@@ -23,6 +23,8 @@ _END_FADE_S = 0.02
 _VELOCITY_EXPONENT = 1.25
 """Velocity 25 is 17.6 dB below 127. The specification's own curve is the square; its 28 dB would leave the tails of
 soft notes in the last bits of a pack's int16."""
+_GAIN = 0.5
+"""The loudest note of the default font, a conga of the brush kit, peaks at 1.6."""
 _ATTENUATION = 0.4
 """Fonts are made by ear for the EMU8000, which applied this share of what their initial attenuation says."""
 _SILENCE_DB = 100.0
@@ -63,7 +65,7 @@ def render_note(font: Path, voice: Voice, pitch: int, velocity: int, held_s: flo
         # A drum rings on, however short its note.
         sound = _render_zone(opened, zone, pitch, held_s + released_s if voice.is_drum else held_s, num_samples)
         mixed[: len(sound)] += sound
-    mixed = _soften(mixed, velocity) * np.float32((velocity / 127) ** _VELOCITY_EXPONENT)
+    mixed = _soften(mixed, velocity) * np.float32(_GAIN * (velocity / 127) ** _VELOCITY_EXPONENT)
     fade = min(round(_END_FADE_S * RATE), num_samples)
     mixed[num_samples - fade :] *= np.linspace(1, 0, fade, dtype=np.float32)
     return mixed
@@ -76,7 +78,7 @@ def _render_zone(font: SoundFont, zone: Zone, pitch: int, held_s: float, num_sam
     cutoff = 8.176 * 2 ** (zone.get(8) / 1200)
     if cutoff < 10000:
         spectrum = np.fft.rfft(sound, 1 << (len(sound) - 1).bit_length())
-        ratio = np.fft.rfftfreq(2 * len(spectrum) - 2, 1 / RATE) / cutoff
+        ratio = (np.fft.rfftfreq(2 * len(spectrum) - 2, 1 / RATE) / cutoff).astype(np.float32)
         sound = np.fft.irfft(spectrum / np.sqrt(1 + ratio**4))[: len(sound)]
     angle = np.pi / 4 * (1 + np.clip(zone.get(17) / 500, -1, 1))
     # Both channels over the square root of two: a centred sound keeps its level.
@@ -105,6 +107,7 @@ def _read_sample(font: SoundFont, zone: Zone, key: int, num_samples: int) -> np.
         recording = np.concatenate([samples[first:loop_end], np.tile(samples[loop_start:loop_end], turns)])
     left = places[: int(np.searchsorted(places, len(recording) - 1))].astype(np.int32)
     share = (places[: len(left)] - left).astype(np.float32)
+    recording = recording - recording.mean()  # some loops are off centre by a tenth of full scale
     read = recording[left]
     sound = np.zeros(num_samples, np.float32)
     sound[: len(left)] = read + share * (recording[left + 1] - read)
