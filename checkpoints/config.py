@@ -8,14 +8,14 @@ import difflib
 import os
 import re
 import sys
-from argparse import ArgumentError
+from argparse import ArgumentError, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from jsonargparse import ArgumentParser, set_parsing_settings
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
 
 from checkpoints.errors import CheckpointError
 
@@ -36,7 +36,9 @@ def parse_config(
         SystemExit: with 0, after ``--help``.
     """
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = ArgumentParser(prog=os.path.relpath(sys.argv[0]), description=description, exit_on_error=False)
+    parser = ArgumentParser(
+        prog=os.path.relpath(sys.argv[0]), description=description, formatter_class=_Help, exit_on_error=False
+    )
     parser.add_argument("--config", action="config", help="YAML file with any of these settings; flags go over it.")
     parser.add_class_arguments(config_class)
     names = [field.name for field in dataclasses.fields(config_class)]
@@ -69,6 +71,10 @@ def run_command(main: Callable[[], None], errors: tuple[type[Exception], ...]) -
         if os.environ.get("LOCAL_RANK", "0") == "0":
             print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(2)
+
+
+class _Help(DefaultHelpFormatter, RawDescriptionHelpFormatter):
+    """Keeps the line breaks of a recipe's docstring."""
 
 
 def _config_first(arguments: Sequence[str]) -> list[str]:
@@ -120,4 +126,4 @@ def _one_sentence(message: str) -> str:
     """jsonargparse's message without its line breaks and Python's own words for types."""
     message = re.sub(r'Parser key "(\w+)":\s*', r"--\1: ", message)
     message = re.sub(r"<class '(\w+)'>", r"\1", message).replace("typing.Literal", "one of ")
-    return " ".join(message.split())
+    return " ".join(message.split()).replace("a one of", "one of")

@@ -37,7 +37,7 @@ from data.sampler import GlobalOrder, Share
 from losses.masked_patches import masked_patch_loss
 from pretrain.figures import curves, save
 from pretrain.optimisation import WeightAverage, count_parameters, learning_rate, parameter_groups
-from pretrain.progress import Clock, StopSignal, agreed, generator_states, mixed_dtype, restore_generators
+from pretrain.progress import Clock, StopSignal, agreed, generator_states, mixed_dtype, restore_generators, use_cores
 from pretrain.validation import Evaluation, describe, target_for
 
 RECIPE = "pretrain/mae.py"
@@ -117,6 +117,8 @@ class Config:
     """Minutes between states to resume from; 0 saves one after every step."""
     keep_states: int = 2
     """How many of the newest states are kept."""
+    cpu_threads: int | None = None
+    """Threads of each process where it runs on a CPU; the cores shared out over the processes by default."""
     max_bad_steps: int = 5
     """Steps in a row whose gradient may be non-finite before the run stops."""
     log_with: list[str] | None = None
@@ -128,6 +130,8 @@ class Config:
         for name in positive:
             if not getattr(self, name) > 0:
                 raise ValueError(f"--{name} must be positive, not {getattr(self, name)}")
+        if self.cpu_threads is not None and self.cpu_threads < 1:
+            raise ValueError(f"--cpu_threads must be 1 or more, not {self.cpu_threads}")
         for name, low in (("mask_ratio", 0), ("warmup", -1e-9), ("ema", 0)):
             value = getattr(self, name)
             if value is not None and not low < value < 1:
@@ -149,6 +153,7 @@ def main(config: Config) -> RunFolder:
         log_with=["tensorboard", *(config.log_with or [])],
         project_config=ProjectConfiguration(logging_dir="runs"),  # open_run puts the run folder in its place
     )
+    use_cores(accelerator, config.cpu_threads)
     pack = open_pack(config.data, accelerator)
     rows = pack.rows("train")
     order = GlobalOrder(len(rows), config.batch_size, config.seed)
@@ -280,6 +285,7 @@ def announce(
     )
     encoder, decoder = (count_parameters(part.parameters()) for part in (model.encoder, model.decoder))
     freq, time_ = model.encoder.grid
+    precision = "float32" if accelerator.mixed_precision == "no" else f"{accelerator.mixed_precision} mixed precision"
     accelerator.print(
         f"pack     {config.data}: {hours}\n"
         f"model    {config.preset}: encoder {encoder / 1e6:.2f} M, decoder {decoder / 1e6:.2f} M parameters\n"
@@ -287,7 +293,7 @@ def announce(
         f"{config.mask_ratio:.0%} masked ({config.mask}), {config.clones} mask(s) each\n"
         f"steps    {num_steps} ({num_steps / order.steps_per_epoch:.2f} epochs) of {config.batch_size} clips = "
         f"{share.per_device(config.batch_size)} per device x {share.num_processes} process(es) x {share.accumulation}\n"
-        f"device   {accelerator.device}, {accelerator.mixed_precision} mixed precision\n"
+        f"device   {accelerator.device}, {precision}, {torch.get_num_threads()} thread(s)\n"
         f"run      {run.path}"
     )
 
