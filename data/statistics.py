@@ -19,7 +19,7 @@ import numpy as np
 
 from data.decode import FULL_SCALE, RATE
 
-MAX_CLIPS = 1024
+MAX_CLIPS = 512
 """Training clips in the sample."""
 EXCERPT_SECONDS = 2
 """Of each of them, from a place drawn at random."""
