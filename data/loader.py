@@ -109,7 +109,15 @@ class TrainBatches(Dataset):
         With workers, batches are read ahead of the step in other processes; the batches are the same.
         """
         items = range(first_step * self.share.accumulation, last_step * self.share.accumulation)
-        return DataLoader(self, sampler=items, batch_size=None, num_workers=num_workers, pin_memory=pin_memory)
+        return DataLoader(
+            self,
+            sampler=items,
+            batch_size=None,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            # It draws a seed that nothing here uses; from the global generator that would set a resumed run apart.
+            generator=torch.Generator(),
+        )
 
 
 def crop_starts(keys: np.ndarray, room: np.ndarray) -> np.ndarray:

@@ -50,7 +50,9 @@ class GlobalOrder:
 
 @lru_cache(maxsize=2)
 def _permutation(num_clips: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.Generator(np.random.PCG64([seed, epoch])).permutation(num_clips)
+    order = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(num_clips)
+    order.setflags(write=False)  # it is shared by all who ask for it
+    return order
 
 
 @dataclass(frozen=True)
