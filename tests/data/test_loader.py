@@ -1,0 +1,164 @@
+"""Batches of crops: where they begin, what they hold, and that workers change nothing."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from data.clip import Clip, Labels
+from data.loader import FULL_SCALE, Batch, CropReader, TrainBatches, crop_starts, heads_of_clips
+from data.pack import Pack
+from data.sampler import GlobalOrder, Share, keys_of
+from data.writer import write_pack
+
+CROP = 8000
+LENGTHS = (16_000, 8000, 12_345, 5000)
+"""Samples of the clips, in turn; the last are shorter than a crop."""
+NUM_CLIPS = 24
+
+
+class Ramp:
+    """Samples that say which clip they are of and where they lie: ``(1000 * number + place % 1000)``."""
+
+    def __init__(self, number: int):
+        self.number = number
+
+    def read(self) -> tuple[np.ndarray, int]:
+        return (ramp(self.number) / np.float32(FULL_SCALE)).astype(np.float32)[:, None], 16_000
+
+
+def ramp(number: int) -> np.ndarray:
+    return 1000 * number + np.arange(LENGTHS[number % len(LENGTHS)]) % 1000 + 1
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory) -> Pack:
+    clips = [
+        Clip(f"ramp/{n:02d}", "ramp", f"{n:02d}", f"ramp/{n}", Ramp(n), "train", labels=Labels(pitch=n))
+        for n in range(NUM_CLIPS)
+    ]
+    return write_pack(clips, tmp_path_factory.mktemp("ramps") / "pack", processes=1)
+
+
+def batches(pack: Pack, seed: int = 0, share: Share | None = None, **options) -> TrainBatches:
+    rows = pack.rows("train")
+    return TrainBatches(pack, rows, GlobalOrder(len(rows), 8, seed), share or Share(0, 1), CROP, **options)
+
+
+def equal(one: Batch, other: Batch) -> bool:
+    pairs = [(getattr(one, name), getattr(other, name)) for name in ("waveform", "keys", "rows", "num_samples")]
+    pairs += [(one.labels[name], other.labels[name]) for name in one.labels]
+    return all(a is b is None or torch.equal(a, b) for a, b in pairs)
+
+
+def test_crops_lie_inside_their_clips_and_short_clips_are_padded(pack):
+    dataset = batches(pack, streams=2)
+    for item in range(6):
+        batch = dataset[item]
+        assert batch.waveform.dtype == torch.int16
+        assert batch.waveform.shape == (8, CROP)
+        assert batch.keys.shape == (8, 2)
+        assert torch.equal(batch.labels["pitch"], batch.rows)
+        keys = keys_of(0, dataset.order.epoch_of(item), batch.rows.numpy(), 3)
+        starts = crop_starts(keys[:, 0], pack.num_samples[batch.rows.numpy()] - CROP)
+        assert torch.equal(batch.keys, torch.from_numpy(keys[:, 1:]))
+        for place, number in enumerate(batch.rows.tolist()):
+            expected = ramp(number)[starts[place] : starts[place] + CROP]
+            assert len(expected) == min(CROP, LENGTHS[number % 4])
+            crop = batch.waveform[place].numpy()
+            assert np.array_equal(crop[: len(expected)], expected)
+            assert not crop[len(expected) :].any()
+            assert batch.num_samples[place] == len(expected)  # one clip in four is short, so some clip always is
+
+
+def test_crops_depend_on_seed_epoch_and_clip_alone(pack):
+    def starts(dataset: TrainBatches, first: int) -> dict[int, int]:
+        """First sample of each crop by clip, over one epoch."""
+        found = {}
+        for item in range(first, first + 3):
+            batch = dataset[item]
+            for number, crop in zip(batch.rows.tolist(), batch.waveform, strict=True):
+                found[number] = int(crop[0])
+        return found
+
+    same_epoch = starts(batches(pack), 0)
+    rows = pack.rows("train")
+    other_batches = TrainBatches(pack, rows, GlobalOrder(len(rows), 4, 0), Share(0, 1), CROP)
+    assert {**starts(other_batches, 0), **starts(other_batches, 3)} == same_epoch
+    assert starts(batches(pack), 3) != same_epoch
+    assert starts(batches(pack, seed=1), 0) != same_epoch
+
+
+def test_crop_starts_are_uniform_over_all_places_and_zero_without_room():
+    keys = keys_of(0, 0, np.arange(20_000), 1)[:, 0]
+    count = np.bincount(crop_starts(keys, np.full(20_000, 9)), minlength=10)
+    assert len(count) == 10  # ten places where a crop with nine samples of room fits
+    # Chi-square with 9 degrees of freedom: mean 9, deviation 4.2; 30 is five deviations.
+    assert ((count - 2000) ** 2 / 2000).sum() < 30
+    assert not crop_starts(keys, np.zeros(20_000, dtype=np.int64)).any()
+    assert not crop_starts(keys, np.full(20_000, -5)).any()
+    assert crop_starts(np.array([-1]), np.array([7])) == 7  # the largest key still fits
+
+
+def test_no_lengths_where_every_crop_is_whole(pack):
+    long = np.flatnonzero(pack.num_samples >= CROP)[:4]
+    batch = CropReader(pack, CROP).read(long, np.zeros(4, dtype=np.int64), keys_of(0, 0, long, 1))
+    assert batch.num_samples is None
+    assert batch.to(torch.device("cpu")).num_samples is None
+
+
+def test_to_makes_floats_in_full_scale(pack):
+    batch = batches(pack)[0]
+    moved = batch.to(torch.device("cpu"))
+    assert moved.waveform.dtype == torch.float32
+    assert torch.equal(moved.waveform * 32_768, batch.waveform.float())
+    assert torch.equal(moved.num_samples, batch.num_samples)
+    assert torch.equal(moved.keys, batch.keys)
+    assert moved.labels.keys() == batch.labels.keys()
+
+
+@pytest.mark.parametrize("num_workers", [0, 1, 2])
+def test_workers_change_nothing_and_a_resume_goes_on_where_it_was(pack, num_workers):
+    dataset = batches(pack, streams=2)
+    found = list(dataset.loader(2, 7, num_workers))  # over the end of an epoch
+    assert len(found) == 5
+    assert all(equal(batch, dataset[step]) for step, batch in zip(range(2, 7), found, strict=True))
+    assert not equal(found[0], found[1])
+
+
+@pytest.mark.parametrize(("num_processes", "accumulation"), [(1, 2), (2, 1), (2, 2), (4, 1)])
+def test_processes_and_micro_batches_see_the_same_global_batches(pack, num_processes, accumulation):
+    whole = batches(pack)
+    shares = [batches(pack, share=Share(process, num_processes, accumulation)) for process in range(num_processes)]
+    for step in (0, 4):
+        parts = [shares[p][step * accumulation + micro] for micro in range(accumulation) for p in range(num_processes)]
+        for name in ("waveform", "rows", "keys"):
+            together = torch.cat([getattr(part, name) for part in parts])
+            assert torch.equal(together, getattr(whole[step], name))
+    loaded = list(shares[0].loader(1, 3, num_workers=0))
+    assert len(loaded) == 2 * accumulation
+    assert torch.equal(loaded[0].rows, shares[0][accumulation].rows)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_nothing_is_drawn_from_the_global_generators(pack, num_workers):
+    of_torch, of_numpy = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002
+    assert len(list(batches(pack).loader(0, 2, num_workers))) == 2
+    assert torch.equal(torch.get_rng_state(), of_torch)
+    assert np.array_equal(np.random.get_state()[1], of_numpy)  # noqa: NPY002
+
+
+def test_a_dataset_travels_to_other_processes(pack):
+    dataset = batches(pack)
+    assert equal(pickle.loads(pickle.dumps(dataset))[1], dataset[1])
+
+
+def test_heads_are_the_beginnings_in_order(pack):
+    rows = np.array([3, 0, 2, 1, 7])
+    found = list(heads_of_clips(pack, rows, CROP, batch_size=2, streams=3))
+    assert [batch.rows.tolist() for batch in found] == [[3, 0], [2, 1], [7]]
+    assert [batch.keys.shape for batch in found] == [(2, 3), (2, 3), (1, 3)]
+    assert np.array_equal(found[0].waveform[1].numpy(), ramp(0)[:CROP])
+    assert found[0].num_samples.tolist() == [5000, CROP]
+    assert list(heads_of_clips(pack, rows[:0], CROP, batch_size=2)) == []
