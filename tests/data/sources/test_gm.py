@@ -90,6 +90,11 @@ def test_the_pitch_is_the_label(program):
     assert similarity[round(lag)] > 0.5 * similarity[0]
 
 
+def test_the_loudest_key_of_any_kit_does_not_clip():
+    loudest = render_note(default_font(), Voice(48, is_drum=True), 66, 127, 0.4, 0.0)
+    assert 0.8 < np.abs(loudest).max() < 1
+
+
 def test_velocity_is_heard():
     soft, loud = (render_note(default_font(), Voice(0), 60, velocity, 1.0, 0.0) for velocity in (25, 127))
     assert 10 < 20 * np.log10(np.abs(loud).max() / np.abs(soft).max()) < 25
