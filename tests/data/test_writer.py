@@ -98,6 +98,22 @@ def test_a_killed_preparation_continues_to_the_same_bytes(tmp_path):
     Pack.open(killed).verify()
 
 
+def test_ctrl_c_ends_at_once_and_leaves_no_process_writing(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-c", SLOW_PREPARATION, str(tmp_path / "pack"), "2"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    while not list(tmp_path.glob("pack/.partial/rows_*.parquet")):
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=5)  # the pipe closes only when its last holder has ended
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+    assert not (tmp_path / "pack" / "pack.json").exists()
+
+
 def test_a_process_that_dies_is_an_error_and_not_a_wait(make_clips, tmp_path):
     clips = make_clips(60)
     clips[30] = replace(clips[30], audio=Broken("die"))
