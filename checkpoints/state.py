@@ -6,7 +6,7 @@
     optimizer.safetensors    the optimizer's tensors, as ``exp_avg.NAME``, by the parameter's name
     average.safetensors      the moving average of the weights, where one is kept
     generators.safetensors   torch's generators, as ``cpu.0`` for process 0
-    state.json               the step, what the recipe adds, the checksum of every file; written last
+    state.json               the step, what the recipe adds, the checksum of every file and its own; written last
 
 No file is a pickle. A folder appears under its name only when it is whole.
 """
@@ -59,6 +59,8 @@ def save_state(
         CheckpointError: the disk is full or refuses to be written; older states stay as they are.
     """
     final = folder / f"step_{progress.step:08d}"
+    for unfinished in folder.glob(f".*{TEMPORARY}"):  # of a run that was killed while it saved
+        remove(unfinished)
     parts = {
         "model": model.state_dict(),
         "optimizer": _optimizer_tensors(model, optimizer),
@@ -72,6 +74,7 @@ def save_state(
                 _save(tensors, temporary / f"{name}.safetensors", final)
         checksums = {file.name: checksum_of(file) for file in sorted(temporary.iterdir())}
         content = {"version": VERSION, **vars(progress), "checksums": checksums}
+        content["checksum"] = _checksum_of_values(content)
         (temporary / "state.json").write_text(json.dumps(content, indent=2) + "\n")
     for old in (*states(folder)[:-keep], *folder.glob(f".*{TEMPORARY}")):  # the latter are what kills left behind
         remove(old)
@@ -109,14 +112,16 @@ def check_state(path: Path) -> Progress:
     """
     try:
         content = json.loads((path / "state.json").read_text())
-        version, checksums = content["version"], content["checksums"]
+        version, checksums, checksum = content["version"], content["checksums"], content.pop("checksum")
         progress = Progress(content["step"], content["identity"], content["counters"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(f"{path}/state.json is missing or damaged.") from error
     if version != VERSION:
         raise CheckpointError(f"{path} is a state of version {version}, this code reads version {VERSION}.")
-    for name, checksum in checksums.items():
-        if Path(name).name != name or not (path / name).is_file() or checksum_of(path / name) != checksum:
+    if checksum != _checksum_of_values(content):
+        raise CheckpointError(f"{path}/state.json is missing or damaged.")
+    for name, expected in checksums.items():
+        if Path(name).name != name or not (path / name).is_file() or checksum_of(path / name) != expected:
             raise CheckpointError(f"{path / name} is missing or damaged.")
     return progress
 
@@ -160,6 +165,10 @@ def checksum_of(file: Path) -> str:
         while part := opened.read(1 << 22):
             value = zlib.crc32(part, value)
     return f"{value:08x}"
+
+
+def _checksum_of_values(content: Mapping[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(content, sort_keys=True).encode()):08x}"
 
 
 def _save(tensors: Mapping[str, Tensor], file: Path, final: Path) -> None:
