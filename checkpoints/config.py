@@ -47,7 +47,7 @@ def parse_config(
         if saved:
             parser.set_defaults({name: value for name, value in saved.items() if name in names})
         values = parser.parse_args(_config_first(arguments))
-        built = parser.instantiate_classes(values)
+        built = parser.instantiate(values)
         return config_class(**{name: built[name] for name in names})
     except (ArgumentError, ValueError, TypeError) as error:
         raise CheckpointError(_one_sentence(str(error))) from error
