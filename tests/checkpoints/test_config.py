@@ -1,0 +1,152 @@
+"""A config from defaults, a saved run, YAML and the command line; what does not fit gets one sentence."""
+
+import subprocess
+import sys
+import textwrap
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import pytest
+import yaml
+
+from checkpoints.config import as_yaml_values, parse_config
+from checkpoints.errors import CheckpointError
+
+
+@dataclass
+class Config:
+    """Settings of a toy recipe."""
+
+    steps: int = 10
+    """Optimizer steps, at least one."""
+    lr: float = 0.1
+    """Peak learning rate."""
+    preset: Literal["tiny", "small"] = "tiny"
+    """Width of the encoder."""
+    out: Path | None = None
+    """Run folder."""
+    block: tuple[int, int] = (5, 5)
+    """Size of a block in patches."""
+
+    def __post_init__(self):
+        if self.steps < 1:
+            raise ValueError(f"--steps must be positive, not {self.steps}")
+
+
+def parse(*arguments: str, saved: dict | None = None) -> Config:
+    return parse_config(Config, arguments, "A toy recipe.", saved)
+
+
+@pytest.fixture
+def write_yaml(tmp_path):
+    def write(text: str) -> str:
+        file = tmp_path / "settings.yaml"
+        file.write_text(text)
+        return str(file)
+
+    return write
+
+
+def test_precedence_wherever_config_stands(write_yaml):
+    file = write_yaml("steps: 30\nlr: 3e-1\n")
+    saved = {"recipe": "toy", "steps": 20, "lr": 0.2, "preset": "small", "block": [2, 3]}
+    assert parse() == Config()
+    assert parse(saved=saved) == Config(20, 0.2, "small", None, (2, 3))
+    assert parse("--config", file, saved=saved) == Config(30, 0.3, "small", None, (2, 3))
+    expected = Config(40, 0.3, "small", None, (2, 3))
+    flag = ["--steps", "40"]
+    for arguments in ([*flag, "--config", file], ["--config", file, *flag], [f"--config={file}", *flag],
+                      [*flag, f"--config={file}"], ["--steps=40", "--config", file]):  # fmt: skip
+        assert parse(*arguments, saved=saved) == expected
+
+
+def test_values_keep_their_types(tmp_path):
+    config = parse("--out", "a/b", "--block", "[1, 2]", "--lr", "1e-5")
+    assert config == Config(10, 1e-5, "tiny", Path("a/b"), (1, 2))
+    file = tmp_path / "saved.yaml"
+    file.write_text(yaml.safe_dump(as_yaml_values(config)))
+    assert parse(saved=yaml.safe_load(file.read_text())) == config
+    assert parse("--config", str(file)) == config
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--step", "3"], r"there is no flag --step; did you mean --steps\?; --help lists them all"),
+        (["--wholly_other=3"], "there is no flag --wholly_other; --help lists them all"),
+        (["--steps", "many"], r"--steps: .*int.* many"),
+        (["--steps=1.5"], r"--steps: .*int.* 1\.5"),
+        (["--steps"], "--steps: expected one argument"),
+        (["--preset", "huge"], r"--preset: Expected one of \['tiny', 'small'\].* huge"),
+        (["--block", "3"], r"--block: .* 3"),
+        (["--steps", "0"], "^--steps must be positive, not 0$"),
+        (["stray"], "stray"),
+        (["--config"], "--config: expected one argument"),
+        (["--config", "nowhere.yaml"], r"--config nowhere\.yaml cannot be read; give a YAML file of settings"),
+    ],
+)
+def test_a_bad_command_line_gets_one_sentence(arguments, sentence):
+    with pytest.raises(CheckpointError, match=sentence) as raised:
+        parse(*arguments)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("stepz: 3", r"settings\.yaml has an unknown key 'stepz'; did you mean steps\?"),
+        ("1: 3", "unknown key 1"),
+        ("steps: many", r"--steps: .*int.* many"),
+        ("steps: 0", "--steps must be positive, not 0"),
+        ("block: [1, 2, 3]", r"--block: .*2 elements"),
+        ("", "holds none"),
+        ("- steps", "holds none"),
+        ("lr: 1\nsteps: [1", r"is not YAML, line 2"),
+        ("steps: !!python/object/apply:os.getcwd []", "is not YAML"),
+        ("\ud800", "cannot be read"),
+    ],
+)
+@pytest.mark.parametrize("form", ["--config {}", "--config={}"])
+def test_a_bad_yaml_gets_one_sentence(tmp_path, text, sentence, form):
+    file = tmp_path / "settings.yaml"
+    file.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(CheckpointError, match=sentence) as raised:
+        parse(*form.format(file).split(" "))
+    assert "\n" not in str(raised.value)
+
+
+def test_help_names_every_field_with_its_docstring(capsys):
+    with pytest.raises(SystemExit) as ended:
+        parse("--help")
+    assert ended.value.code == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for words in ("A toy recipe.", "Peak learning rate.", "--block", "Size of a block in patches.", "default: 0.1"):
+        assert words in shown
+
+
+def run_script(body: str, rank: str = "0") -> subprocess.CompletedProcess:
+    script = "from checkpoints.config import run_command\nfrom checkpoints.errors import CheckpointError\n"
+    return subprocess.run(
+        [sys.executable, "-c", script + textwrap.dedent(body)],
+        cwd=Path(__file__).parents[2], env={"LOCAL_RANK": rank}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+def test_bad_input_ends_a_command_with_one_sentence_and_exit_code_2():
+    failing = """
+        def main():
+            raise CheckpointError("this was expected, that was found, do so")
+        run_command(main, (CheckpointError,))
+        """
+    ended = run_script(failing)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "error: this was expected, that was found, do so\n"
+    other = run_script(failing, rank="1")  # of many processes one speaks
+    assert (other.returncode, other.stderr) == (2, "")
+
+
+def test_a_mistake_of_ours_keeps_its_traceback():
+    ended = run_script("run_command(lambda: 1 / 0, (CheckpointError,))")
+    assert ended.returncode == 1
+    assert "ZeroDivisionError" in ended.stderr
