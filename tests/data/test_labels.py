@@ -101,7 +101,7 @@ def test_take_gives_tensors_in_the_order_asked_for(table):
         assert np.array_equal(tensor.numpy(), table.columns[name][rows])
 
 
-def test_a_pack_of_several_shards_and_a_label_of_no_taxonomy(make_clips, tmp_path):
+def test_a_label_that_the_taxonomy_does_not_know_is_left_out(make_clips, tmp_path):
     clips = make_clips(9, labels=Labels(instrument=LabelSet(("violin", "theremin"))))
     instrument = LabelTable(write_pack(clips, tmp_path / "pack", processes=1)).columns["instrument"]
     assert (instrument[:, VIOLIN] == 1).all()
