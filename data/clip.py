@@ -4,7 +4,6 @@ A source is one file in ``data/sources/``: a function from a folder to an iterat
 """
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
