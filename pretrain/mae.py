@@ -41,6 +41,7 @@ from pretrain.progress import Clock, StopSignal, agreed, generator_states, mixed
 from pretrain.validation import Evaluation, describe, target_for
 
 RECIPE = "pretrain/mae.py"
+ERRORS = (CheckpointError, DataError)
 DEFAULT_STEPS = 1200
 IDENTITY = ("preset", "clip_seconds", "patch_size", "clones", "batch_size", "seed")
 """Settings that a run cannot change when it is resumed."""
@@ -373,4 +374,4 @@ def command_line(arguments: Sequence[str]) -> Config:
 
 
 if __name__ == "__main__":
-    run_command(lambda: main(command_line(sys.argv[1:])), (CheckpointError, DataError))
+    run_command(lambda: main(command_line(sys.argv[1:])), ERRORS)

@@ -1,0 +1,131 @@
+"""Probes, schedule, average and the errors of simple predictors, against answers known in advance."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from backbones.ast_encoder import AstBackbone
+from backbones.log_mel import LogMel
+from backbones.mae import MaskedAutoencoder
+from data.clip import Labels
+from data.loader import heads_of_clips
+from data.writer import write_pack
+from pretrain.optimisation import WeightAverage, learning_rate, parameter_groups
+from pretrain.probes import ProbeClips, log_mel_embedding, probe
+from pretrain.validation import masked_errors, target_for
+
+CPU = torch.device("cpu")
+
+
+def test_no_timbre_is_both_learned_from_and_tested(family_pack):
+    clips = ProbeClips.choose(family_pack, 60)
+    groups = family_pack.column("group")
+    assert set(groups[clips.train]).isdisjoint(groups[clips.test])
+    assert len(clips.train) == 60
+    assert len(clips.test) == 30
+    assert np.bincount(clips.train_family[clips.train_family > 0]).max() == 20, "families get equal shares"
+    assert clips.num_timbres[0] == len(set(groups[family_pack.rows("train")])), "timbres are taken in turn"
+
+
+def test_there_is_nothing_to_probe_without_labels(make_clips, tmp_path):
+    clips = make_clips(20, labels=Labels())
+    assert ProbeClips.choose(write_pack(clips, tmp_path / "bare", processes=1), 10) is None
+
+
+def test_probes_tell_perfect_from_useless_embeddings(family_pack):
+    clips = ProbeClips.choose(family_pack, 72)
+    rows, families = (
+        np.concatenate(pair) for pair in ((clips.train, clips.test), (clips.train_family, clips.test_family))
+    )
+    family = dict(zip(rows.tolist(), families.tolist(), strict=True))
+
+    def perfect(batch):
+        return torch.eye(12)[[family[row] for row in batch.rows.tolist()]] + 0.01
+
+    def useless(batch):
+        return torch.ones(len(batch.rows), 4)
+
+    assert probe(perfect, family_pack, clips, 8000) == {"knn": 1.0, "linear": 1.0}
+    assert probe(useless, family_pack, clips, 8000)["linear"] == pytest.approx(1 / 3)
+
+
+def test_log_mel_statistics_tell_the_families_of_the_toy_pack_apart(family_pack):
+    clips = ProbeClips.choose(family_pack, 72)
+    scores = probe(log_mel_embedding(LogMel(-5.0, 4.0), CPU), family_pack, clips, 8000)
+    assert scores["linear"] > 0.9
+
+
+def test_log_mel_statistics_are_those_of_the_sounding_frames(family_pack):
+    log_mel = LogMel(0.0, 0.5)
+    rows = family_pack.rows("train")[:3]
+    short = next(heads_of_clips(family_pack, rows, 30_000, 3))  # clips of 19,200 samples, padded
+    assert short.num_samples.tolist() == [19_200] * 3
+    padded = log_mel_embedding(log_mel, CPU)(short)
+    alone = log_mel(next(heads_of_clips(family_pack, rows, 19_200, 3)).to(CPU).waveform)[0]
+    expected = torch.cat([alone.mean(1), alone.std(1, unbiased=False)], dim=1)
+    torch.testing.assert_close(padded, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_the_learning_rate_rises_and_falls():
+    rates = [learning_rate(step, 2.0, 100, 10) for step in range(101)]
+    assert rates[0] == pytest.approx(0.2)
+    assert rates[9] == pytest.approx(2.0)
+    assert rates[55] == pytest.approx(1.0)
+    assert rates[100] == pytest.approx(0.0)
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[32] == pytest.approx(1 + math.cos(math.pi * 22 / 90))
+    assert learning_rate(0, 2.0, 10, 0) == 2.0
+
+
+@pytest.fixture(scope="module")
+def model() -> MaskedAutoencoder:
+    torch.manual_seed(0)
+    return MaskedAutoencoder(AstBackbone.untrained("tiny", 64, -5.0, 4.0), 32, 1, 2)
+
+
+def test_norms_biases_tokens_and_positions_are_not_decayed(model):
+    decayed, spared = parameter_groups(model, 0.05)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    spared_names = {names[id(parameter)] for parameter in spared["params"]}
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.05, 0.0)
+    assert {names[id(p)] for p in decayed["params"]} | spared_names == set(names.values())
+    for name in names.values():
+        kept = "norm" in name or name.endswith(("bias", "_token", "position_embeddings"))
+        assert (name in spared_names) == kept, name
+
+
+def test_the_average_follows_its_formula():
+    module = torch.nn.Linear(3, 2)
+    average = WeightAverage(module, 0.9)
+    expected = module.weight.detach().clone()
+    for step in range(1, 30):
+        with torch.no_grad():
+            module.weight += 0.1
+        average.update(step)
+        decay = min(0.9, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * module.weight.detach()
+    torch.testing.assert_close(average.tensors["weight"], expected)
+    trained = module.weight.detach().clone()
+    average.swap()
+    torch.testing.assert_close(module.weight.detach(), expected)
+    average.swap()
+    assert module.weight.equal(trained)
+
+
+@pytest.mark.parametrize("target", ["normalised", "raw"])
+def test_the_errors_of_an_oracle_and_of_simple_predictors(model, family_pack, monkeypatch, target):
+    rows = family_pack.rows("validation")[:10]
+    mask = {"mask_ratio": 0.75, "kind": "random"}
+    forward, transform = MaskedAutoencoder.forward, target_for(target)
+
+    def oracle(self, *arguments, **keywords):
+        out = forward(self, *arguments, **keywords)
+        return out._replace(prediction=transform(out.target))
+
+    monkeypatch.setattr(MaskedAutoencoder, "forward", oracle)
+    errors = masked_errors(model, family_pack, rows, mask, transform)
+    assert errors["masked_error"] == 0
+    assert errors["mean_error"] > 0.01
+    assert errors["nearest_error"] > 0.01
