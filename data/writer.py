@@ -163,7 +163,7 @@ def _begin(folder: Path, plan: Plan, overwrite: bool) -> None:
 
 
 def _rows_path(folder: Path, unit: int) -> Path:
-    return folder / PARTIAL_NAME / f"rows_{unit:05d}.parquet"
+    return folder / PARTIAL_NAME / f"rows_{unit:05d}.arrow"
 
 
 def _write_unit(folder: Path, min_seconds: float, unit: Unit) -> int:
@@ -185,8 +185,10 @@ def _write_unit(folder: Path, min_seconds: float, unit: Unit) -> int:
                 sums.append(statistics.log_mel_sums(pcm.samples, place))
             offset += len(pcm.samples)
     extra = {"rejects": json.dumps(rejects), "log_mel_sums": json.dumps(sums), "shard_bytes": str(2 * offset)}
-    with write_atomically(_rows_path(folder, unit.number)) as file:
-        pq.write_table(pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata(extra), file)
+    table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata(extra)
+    # Arrow's own format: for sixteen rows Parquet takes 4 ms to write and read, this a tenth.
+    with write_atomically(_rows_path(folder, unit.number)) as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
     return len(unit.clips)
 
 
@@ -194,7 +196,7 @@ def _finish(folder: Path, plan: Plan, max_reject_share: float, licences: Mapping
     """Turns finished units into a pack."""
     tables, rejects, sums, shard_bytes = [], list(plan.rejects), [], []
     for unit in plan.units:
-        table = pq.read_table(_rows_path(folder, unit.number))
+        table = pa.ipc.open_file(_rows_path(folder, unit.number).read_bytes()).read_all()
         extra = {key.decode(): json.loads(value) for key, value in table.schema.metadata.items()}
         tables.append(table.replace_schema_metadata(None))
         rejects += [Reject(*values) for values in extra["rejects"]]

@@ -22,11 +22,6 @@ from pathlib import Path
 
 from data.clip import Clip
 from data.errors import DataError
-from data.sources.gm_bands import band_clips
-from data.sources.gm_effects import effect_clips
-from data.sources.gm_font import open_font
-from data.sources.gm_notes import note_clips
-from data.sources.gm_synth import default_font
 
 
 @dataclass(frozen=True)
@@ -66,6 +61,13 @@ def clips(options: GmOptions) -> Iterator[Clip]:
     Raises:
         DataError: a font is missing or is no SoundFont.
     """
+    # Here, for every preparation imports this file to know its flags, and few render.
+    from data.sources.gm_bands import band_clips
+    from data.sources.gm_effects import effect_clips
+    from data.sources.gm_font import open_font
+    from data.sources.gm_notes import note_clips
+    from data.sources.gm_synth import default_font
+
     fonts = [Path(font) for font in options.fonts] or [default_font()]
     held_out = [Path(font) for font in options.held_out_fonts]
     for font in (*fonts, *held_out):

@@ -77,16 +77,16 @@ def test_a_killed_preparation_continues_to_the_same_bytes(tmp_path):
     subprocess.run(command("unbroken", "1"), env=environment, check=True)
     killed = tmp_path / "killed" / "pack"
     for _ in range(2):
-        before = len(list(killed.glob(".partial/rows_*.parquet")))
+        before = len(list(killed.glob(".partial/rows_*.arrow")))
         process = subprocess.Popen(command("killed", "2"), env=environment)
-        while len(list(killed.glob(".partial/rows_*.parquet"))) <= before:
+        while len(list(killed.glob(".partial/rows_*.arrow"))) <= before:
             time.sleep(0.005)
             assert process.poll() is None
         time.sleep(0.05)
         process.send_signal(signal.SIGKILL)
         process.wait()
         time.sleep(0.3)  # its own processes end with it: nothing is written from here on
-        finished = {path: path.stat().st_mtime_ns for path in killed.glob(".partial/rows_*.parquet")}
+        finished = {path: path.stat().st_mtime_ns for path in killed.glob(".partial/rows_*.arrow")}
         assert before < len(finished) < 10
         with pytest.raises(DataError, match="half written"):
             Pack.open(killed)
@@ -105,7 +105,7 @@ def test_ctrl_c_ends_at_once_and_leaves_no_process_writing(tmp_path):
         stderr=subprocess.PIPE,
         start_new_session=True,
     )
-    while not list(tmp_path.glob("pack/.partial/rows_*.parquet")):
+    while not list(tmp_path.glob("pack/.partial/rows_*.arrow")):
         time.sleep(0.005)
     os.killpg(process.pid, signal.SIGINT)
     process.communicate(timeout=5)  # the pipe closes only when its last holder has ended
