@@ -1,7 +1,7 @@
 """What a short masked-autoencoder run learns, setting by setting: error on masked patches and probes of family.
 
     python -m benchmarks.learning --out docs/learning
-    python -m benchmarks.learning --variants baseline raw_target --clips 100000 --out docs/learning_long
+    python -m benchmarks.learning --variants baseline --clips 100000 --out docs/learning_long
 
 Trains every variant for the same number of clips on the offline pack (rendered if it is not there), one thread each,
 as many at a time as there are cores; finished runs in --runs are not run again. Writes OUT.png and OUT.md: the curve
@@ -30,7 +30,7 @@ from pretrain.probes import ProbeClips, backbone_embedding, log_mel_embedding, p
 
 VARIANTS: dict[str, dict[str, str]] = {
     "baseline": {},
-    "raw_target": {"target": "raw"},
+    "normalised_target": {"target": "normalised"},
     "mask_0.6": {"mask_ratio": "0.6"},
     "mask_0.9": {"mask_ratio": "0.9"},
     "inverse_block": {"mask": "inverse_block", "mask_block": "[3,3]"},
@@ -73,7 +73,7 @@ def train(name: str, options: argparse.Namespace) -> RunFolder:
     if any(line["step"] >= steps and "masked_error" in line for line in run.read_log()):
         return run
     flags |= {
-        "data": str(options.data), "steps": str(steps), "eval_every": str(steps // options.points),
+        "data": str(options.data), "steps": str(steps), "eval_every": str(-(-steps // options.points)),
         "probe_clips": str(PROBE_CLIPS // 2), "cpu_threads": "1",
     }  # fmt: skip
     flags |= {"resume": str(run.path)} if run.state.is_dir() else {"out": str(run.path)}

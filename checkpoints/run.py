@@ -33,7 +33,7 @@ class RunFolder:
             CheckpointError: there is a run already, or the folder cannot be made.
         """
         run = cls(path)
-        if (run.path / "config.yaml").exists():
+        if run.metrics.exists() or run.state.exists():
             raise CheckpointError(f"{path} already holds a run; choose another --out, or --resume {path} to go on")
         run.write_config(recipe, config)
         return run

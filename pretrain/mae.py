@@ -19,7 +19,7 @@ from typing import Literal
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration, broadcast_object_list, set_seed
+from accelerate.utils import ProjectConfiguration, set_seed
 from tqdm import tqdm
 
 from backbones.ast_encoder import AstBackbone, attention_for
@@ -28,24 +28,22 @@ from backbones.mae import DECODERS, MaskedAutoencoder
 from checkpoints.config import as_yaml_values, parse_config, run_command
 from checkpoints.errors import CheckpointError
 from checkpoints.run import RunFolder
-from checkpoints.state import Progress, load_state, newest_good_state, save_state
+from checkpoints.state import Progress
 from data.errors import DataError
 from data.loader import TrainBatches
-from data.pack import INFO_NAME, Pack
-from data.prepare import prepare_gm
+from data.pack import Pack
 from data.sampler import GlobalOrder, Share
 from losses.masked_patches import masked_patch_loss
-from pretrain.figures import curves, save
+from pretrain.lifecycle import OFFLINE_PACK, finish, open_pack, open_run, report, restore, start_trackers, store
 from pretrain.optimisation import WeightAverage, count_parameters, learning_rate, parameter_groups
-from pretrain.progress import Clock, StopSignal, agreed, generator_states, mixed_dtype, restore_generators, use_cores
-from pretrain.validation import Evaluation, describe, target_for
+from pretrain.progress import Clock, StopSignal, agreed, mixed_dtype, use_cores
+from pretrain.validation import Evaluation, target_for
 
 RECIPE = "pretrain/mae.py"
 ERRORS = (CheckpointError, DataError)
 DEFAULT_STEPS = 1200
 IDENTITY = ("preset", "clip_seconds", "patch_size", "clones", "batch_size", "seed")
 """Settings that a run cannot change when it is resumed."""
-OFFLINE_PACK = Path("packs/gm")
 
 
 @dataclass
@@ -68,8 +66,8 @@ class Config:
     """Size of inverse_block's blocks in patches, (freq, time)."""
     clones: int = 1
     """Masks a clip and step, which share its front end."""
-    target: Literal["normalised", "raw"] = "normalised"
-    """What the decoder predicts: each patch's shape (mean 0, deviation 1) or its values."""
+    target: Literal["raw", "normalised"] = "raw"
+    """What the decoder predicts: each patch's values, or its shape (mean 0, deviation 1)."""
     decoder_width: int | None = None
     """Width of the decoder; the preset's own by default."""
     decoder_depth: int | None = None
@@ -152,7 +150,7 @@ def main(config: Config) -> RunFolder:
     accelerator = Accelerator(
         gradient_accumulation_steps=config.accumulation,
         log_with=["tensorboard", *(config.log_with or [])],
-        project_config=ProjectConfiguration(logging_dir="runs"),  # open_run puts the run folder in its place
+        project_config=ProjectConfiguration(logging_dir="runs"),  # start_trackers puts the run folder in its place
     )
     use_cores(accelerator, config.cpu_threads)
     pack = open_pack(config.data, accelerator)
@@ -172,7 +170,8 @@ def main(config: Config) -> RunFolder:
     average = WeightAverage(model.encoder, config.ema) if config.ema else None
     batches = TrainBatches(pack, rows, order, share, model.encoder.num_samples, config.clones)
 
-    run = open_run(config, accelerator)
+    name = f"mae_{config.preset}_{time.strftime('%Y%m%d-%H%M%S')}"
+    run = open_run(accelerator, RECIPE, as_yaml_values(config), config.out or Path("runs") / name, bool(config.resume))
     announce(config, accelerator, run, pack, model, order, share, num_steps)
     evaluation = Evaluation(
         accelerator, pack, model, average, mask, config.target, config.eval_clips, config.probe_clips,
@@ -182,7 +181,8 @@ def main(config: Config) -> RunFolder:
     progress.counters["skipped_steps"] = 0
     if config.resume:
         progress = restore(accelerator, run, progress, model, optimizer.optimizer, average)
-    eval_every = num_steps // 4 if config.eval_every is None else config.eval_every
+    start_trackers(accelerator, run, as_yaml_values(config), progress.step)
+    eval_every = -(-num_steps // 4) if config.eval_every is None else config.eval_every
 
     clock, stop, bad_steps = Clock(config.save_minutes), StopSignal(), 0
     loader = iter(batches.loader(progress.step, num_steps, config.num_workers, accelerator.device.type == "cuda"))
@@ -223,14 +223,14 @@ def main(config: Config) -> RunFolder:
         bar.update()
         if is_last or progress.step % config.log_every == 0:
             values = {"loss": accelerator.reduce(loss, "mean").item(), "grad_norm": norm.item(), "lr": rate}
-            report(accelerator, run, bar, config, progress, values | clock.lap())
+            report(accelerator, run, bar, progress, config.batch_size, values | clock.lap())
         if is_last or (eval_every and progress.step % eval_every == 0):
             with clock.paused():
-                report(accelerator, run, bar, config, progress, evaluation(run, progress.step))
+                report(accelerator, run, bar, progress, config.batch_size, evaluation(run, progress.step))
         must_stop, must_save = agreed(accelerator, stop.received, clock.is_time_to_save())
         if is_last or must_stop or must_save:
             with clock.paused():
-                store(config, accelerator, run, progress, model, optimizer.optimizer, average)
+                store(accelerator, run, progress, model, optimizer.optimizer, average, config.keep_states)
             clock.saved()
         if must_stop:
             break
@@ -240,19 +240,6 @@ def main(config: Config) -> RunFolder:
     return run
 
 
-def open_pack(folder: Path, accelerator: Accelerator) -> Pack:
-    """Opens the pack; the offline pack is rendered first if it is not there."""
-    if folder == OFFLINE_PACK and not (folder / INFO_NAME).is_file():
-        accelerator.print(f"{folder} is not there yet: rendering the offline pack")
-        if accelerator.is_main_process:
-            prepare_gm(folder)
-        accelerator.wait_for_everyone()
-    pack = Pack.open(folder)
-    if pack.info.log_mel_std is None:
-        raise DataError(f"{folder} has no training clips to learn from; prepare a pack that has a training split")
-    return pack
-
-
 def build_model(config: Config, pack: Pack) -> MaskedAutoencoder:
     """An untrained encoder and decoder for crops of the config's length, with the pack's statistics."""
     num_frames = frames_of(round(config.clip_seconds * RATE))
@@ -260,20 +247,6 @@ def build_model(config: Config, pack: Pack) -> MaskedAutoencoder:
     encoder = AstBackbone.untrained(config.preset, num_frames, mean, std, config.patch_size)
     decoder = {key: getattr(config, f"decoder_{key}") or value for key, value in DECODERS[config.preset].items()}
     return MaskedAutoencoder(encoder, **decoder)
-
-
-def open_run(config: Config, accelerator: Accelerator) -> RunFolder:
-    """Makes the run folder, or opens the one to go on with, and starts the trackers."""
-    path = config.out or Path("runs") / f"mae_{config.preset}_{time.strftime('%Y%m%d-%H%M%S')}"
-    path = broadcast_object_list([path])[0]  # clocks differ
-    values = as_yaml_values(config)
-    if config.resume:
-        run = RunFolder.open(path, RECIPE)
-    else:
-        run = RunFolder.create(path, RECIPE, values) if accelerator.is_main_process else RunFolder(path)
-    accelerator.project_configuration.logging_dir = str(run.path)
-    accelerator.init_trackers("logs", {name: str(value) for name, value in values.items()})
-    return run
 
 
 def announce(
@@ -297,66 +270,6 @@ def announce(
         f"device   {accelerator.device}, {precision}, {torch.get_num_threads()} thread(s)\n"
         f"run      {run.path}"
     )
-
-
-def report(
-    accelerator: Accelerator, run: RunFolder, bar: tqdm, config: Config, progress: Progress, values: dict[str, float]
-) -> None:
-    """Hands numbers to metrics.jsonl, the trackers and the screen."""
-    accelerator.log(values, step=progress.step)
-    if not accelerator.is_main_process or not values:
-        return
-    seen = {"step": progress.step, "clips": progress.step * config.batch_size}
-    run.log(seen | values | progress.counters)
-    if "loss" in values:
-        bar.set_postfix_str(
-            f"loss {values['loss']:.4f}, {values['clips_per_s']:.0f} clips/s, wait {values['wait_share']:.1%}"
-        )
-        return
-    bar.write(f"step {progress.step}: {describe(values)}")
-    save(curves(run.read_log()), run.figures / "curves.png")
-
-
-def store(
-    config: Config, accelerator: Accelerator, run: RunFolder, progress: Progress, model: MaskedAutoencoder,
-    optimizer: torch.optim.Optimizer, average: WeightAverage | None,
-) -> None:  # fmt: skip
-    """Saves a state to resume from."""
-    generators = generator_states(accelerator)
-    if accelerator.is_main_process:
-        tensors = average.tensors if average else None
-        save_state(run.state, progress, model, optimizer, generators, tensors, config.keep_states)
-    accelerator.wait_for_everyone()
-
-
-def restore(
-    accelerator: Accelerator, run: RunFolder, progress: Progress, model: MaskedAutoencoder,
-    optimizer: torch.optim.Optimizer, average: WeightAverage | None,
-) -> Progress:  # fmt: skip
-    """Goes back to the newest state that is whole."""
-    path, complaints = newest_good_state(run.state)
-    for complaint in complaints:
-        accelerator.print(f"passed over: {complaint}")
-    tensors = average.tensors if average else None
-    progress, generators = load_state(path, progress.identity, model, optimizer, tensors)
-    restore_generators(accelerator, generators)
-    if accelerator.is_main_process:
-        run.cut_log(progress.step)
-    accelerator.wait_for_everyone()
-    accelerator.print(f"resumed  from {path}")
-    return progress
-
-
-def finish(accelerator: Accelerator, run: RunFolder, progress: Progress, num_steps: int) -> None:
-    """Says where everything is."""
-    accelerator.end_training()
-    accelerator.print(
-        f"{'finished' if progress.step == num_steps else 'stopped'} after {progress.step} of {num_steps} steps"
-        + ("" if progress.step == num_steps else f"; go on with --resume {run.path}")
-    )
-    for path in (run.backbone, run.metrics, *run.pictures()):
-        if path.exists():
-            accelerator.print(f"  {path}")
 
 
 def command_line(arguments: Sequence[str]) -> Config:

@@ -24,6 +24,7 @@ from backbones.pooling import pool
 from data.labels import LabelTable
 from data.loader import Batch, heads_of_clips
 from data.pack import Pack
+from losses.collapse import effective_rank, embedding_std
 
 NEIGHBOURS = 10
 BATCH = 32
@@ -44,16 +45,16 @@ class ProbeClips:
         """Takes up to `count` clips of the training split and half as many of the validation split.
 
         Families get equal shares as far as they go, and the clips of a family are spread over its timbres. None if
-        a split holds no clip of a known single family.
+        there are fewer than two families to learn, or none to be tested.
         """
         family = LabelTable(pack).single_family
         chosen = [
             _spread(pack.rows(split), family, pack.column("group"), size)
             for split, size in (("train", count), ("validation", count // 2))
         ]
-        if not all(len(rows) for rows in chosen):
-            return None
         train, test = chosen
+        if len(np.unique(family[train])) < 2 or not len(test):
+            return None
         groups = pack.column("group")
         return cls(train, test, family[train], family[test], (len(set(groups[train])), len(set(groups[test]))))
 
@@ -89,18 +90,19 @@ def probe(embed: Callable[[Batch], Tensor], pack: Pack, clips: ProbeClips, num_s
 
     Returns:
         ``knn`` (cosine, 10 neighbours weighted by nearness) and ``linear`` (logistic regression on standardised
-        features), both balanced accuracies in [0, 1].
+        features), both balanced accuracies in [0, 1]; of the tested clips ``embedding_std`` and
+        ``effective_rank``, see `losses.collapse`.
     """
     train = embeddings(embed, heads_of_clips(pack, clips.train, num_samples, BATCH))
     test = embeddings(embed, heads_of_clips(pack, clips.test, num_samples, BATCH))
     knn = KNeighborsClassifier(min(NEIGHBOURS, len(train)), metric="cosine", weights="distance")
     linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, C=0.1))
-    if len(np.unique(clips.train_family)) < 2:
-        raise ValueError("a probe needs clips of two families or more")
-    return {
+    scores = {
         name: float(balanced_accuracy_score(clips.test_family, model.fit(train, clips.train_family).predict(test)))
         for name, model in (("knn", knn), ("linear", linear))
     }
+    spread = torch.from_numpy(test).double()
+    return scores | {"embedding_std": embedding_std(spread).item(), "effective_rank": effective_rank(spread).item()}
 
 
 @torch.no_grad()

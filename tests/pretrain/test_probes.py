@@ -47,7 +47,9 @@ def test_probes_tell_perfect_from_useless_embeddings(family_pack):
     def useless(batch):
         return torch.ones(len(batch.rows), 4)
 
-    assert probe(perfect, family_pack, clips, 8000) == {"knn": 1.0, "linear": 1.0}
+    scores = probe(perfect, family_pack, clips, 8000)
+    assert (scores["knn"], scores["linear"]) == (1.0, 1.0)
+    assert scores["effective_rank"] == pytest.approx(2, abs=1e-3), "three points span two directions"
     assert probe(useless, family_pack, clips, 8000)["linear"] == pytest.approx(1 / 3)
 
 
