@@ -23,7 +23,7 @@ MAX_CLIPS = 512
 """Training clips in the sample."""
 EXCERPT_SECONDS = 2
 """Of each of them, from a place drawn at random."""
-STRIDE = 8
+STRIDE = 16
 """Every so many frames of an excerpt one is measured: its neighbours say the same."""
 
 FRAME, HOP, FFT, BINS = 400, 160, 512, 128
