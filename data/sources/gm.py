@@ -64,12 +64,12 @@ def clips(options: GmOptions) -> Iterator[Clip]:
     # Here, for every preparation imports this file to know its flags, and few render.
     from data.sources.gm_bands import band_clips
     from data.sources.gm_effects import effect_clips
-    from data.sources.gm_font import open_font
+    from data.sources.gm_font import FontFile, open_font
     from data.sources.gm_notes import note_clips
     from data.sources.gm_synth import default_font
 
-    fonts = [Path(font) for font in options.fonts] or [default_font()]
-    held_out = [Path(font) for font in options.held_out_fonts]
+    fonts = [FontFile.of(font) for font in options.fonts or [default_font()]]
+    held_out = [FontFile.of(font) for font in options.held_out_fonts]
     for font in (*fonts, *held_out):
         open_font(font)
     if options.notes:

@@ -9,12 +9,11 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 
 from data.clip import SPLITS, Clip, Labels, LabelSet
-from data.sources.gm_font import open_font
+from data.sources.gm_font import FontFile, open_font
 from data.sources.gm_programs import KITS, PROGRAMS
 from data.sources.gm_songs import STYLES, Part, compose
 from data.sources.gm_synth import RATE, Voice, render_note
@@ -33,7 +32,7 @@ _SPLITS_OF_TWENTY = (SPLITS[0],) * 14 + (SPLITS[1],) * 3 + (SPLITS[2],) * 3
 class BandAudio:
     """A song, composed and rendered when read."""
 
-    font: Path
+    font: FontFile
     genre: str
     seed: int
     number: int
@@ -67,7 +66,7 @@ class BandAudio:
 
 
 @lru_cache(maxsize=8)
-def _sounding(font: Path) -> frozenset[Voice]:
+def _sounding(font: FontFile) -> frozenset[Voice]:
     opened = open_font(font)
     programs = [n for n, p in PROGRAMS.items() if opened.zones(0, n, (p.low + p.high) // 2, 100)]
     kits = [kit for kit in KITS if opened.zones(128, kit, 38, 100)]
@@ -75,11 +74,11 @@ def _sounding(font: Path) -> frozenset[Voice]:
 
 
 @lru_cache(maxsize=256)
-def _note(font: Path, voice: Voice, pitch: int, hundredths: int) -> np.ndarray:
+def _note(font: FontFile, voice: Voice, pitch: int, hundredths: int) -> np.ndarray:
     return render_note(font, voice, pitch, 100, hundredths / 100, _RELEASED_S if not voice.is_drum else 0.8)
 
 
-def _play(font: Path, part: Part, num_samples: int) -> np.ndarray:
+def _play(font: FontFile, part: Part, num_samples: int) -> np.ndarray:
     stem = np.zeros(num_samples, np.float32)
     for note in part.notes:
         # A twentieth of a second is as finely as lengths need differ: patterns repeat, and so are rendered once.
@@ -90,7 +89,9 @@ def _play(font: Path, part: Part, num_samples: int) -> np.ndarray:
     return stem
 
 
-def band_clips(fonts: list[Path], held_out: list[Path], count: int, seed: int, seconds: float) -> Iterator[Clip]:
+def band_clips(
+    fonts: list[FontFile], held_out: list[FontFile], count: int, seed: int, seconds: float
+) -> Iterator[Clip]:
     """Yields `count` bands, the genres in turn and in each genre the fonts in turn."""
     every = [*fonts, *held_out]
     genres = list(STYLES)

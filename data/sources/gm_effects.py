@@ -3,12 +3,12 @@
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from data.clip import NOTHING, SPLITS, Clip, Labels
-from data.sources.gm_synth import RATE, Voice, render_note
+from data.sources.gm_font import FontFile
+from data.sources.gm_synth import QUIETEST_RMS, RATE, Voice, render_note, velocity_gain
 
 PROGRAM_EFFECTS = {
     120: "fret_noise", 121: "breath", 122: "seashore", 123: "bird", 124: "telephone", 125: "helicopter",
@@ -23,7 +23,7 @@ _LABELS = Labels(is_instrument=False, family=NOTHING, instrument=NOTHING, drums=
 class ProgramEffectAudio:
     """One of the programs 120 to 127, rendered when read."""
 
-    font: Path
+    font: FontFile
     program: int
     pitch: int
     velocity: int
@@ -148,7 +148,7 @@ NOISES: dict[str, Callable[[np.random.Generator, np.ndarray], np.ndarray]] = {
 }  # fmt: skip
 
 
-def effect_clips(fonts: list[Path], held_out: list[Path], count: int, seed: int) -> Iterator[Clip]:
+def effect_clips(fonts: list[FontFile], held_out: list[FontFile], count: int, seed: int) -> Iterator[Clip]:
     """Yields `count` effects, a third from programs while they last (8 pitches x 3 velocities each), else noises.
 
     A program, and ten noises of a kind that share a generator's family of seeds, are one group. Splits go by group:
@@ -173,7 +173,7 @@ def effect_clips(fonts: list[Path], held_out: list[Path], count: int, seed: int)
         )
 
 
-def _program_clips(fonts: list[Path], held_out: list[Path], seed: int) -> Iterator[Clip]:
+def _program_clips(fonts: list[FontFile], held_out: list[FontFile], seed: int) -> Iterator[Clip]:
     generator = np.random.default_rng([seed, 3])
     order = [int(program) for program in generator.permutation(list(PROGRAM_EFFECTS))]
     splits = dict(zip(order, (SPLITS[0],) * 6 + SPLITS[1:], strict=True))
@@ -182,8 +182,7 @@ def _program_clips(fonts: list[Path], held_out: list[Path], seed: int) -> Iterat
         for font in [*fonts, *held_out]
         for program in PROGRAM_EFFECTS
         for pitch in range(48, 80, 4)
-        for velocity in (60, 90, 127)
-        if _sounds(font, program, pitch)
+        for velocity in _audible_velocities(font, program, pitch)
     ]
     for index in generator.permutation(len(grid)):
         font, program, pitch, velocity = grid[index]
@@ -199,5 +198,7 @@ def _program_clips(fonts: list[Path], held_out: list[Path], seed: int) -> Iterat
         )
 
 
-def _sounds(font: Path, program: int, pitch: int) -> bool:
-    return bool(np.abs(render_note(font, Voice(program), pitch, 127, 1.0, 0.0)).max() > 1e-3)
+def _audible_velocities(font: FontFile, program: int, pitch: int) -> list[int]:
+    loudest = ProgramEffectAudio(font, program, pitch, 127).read()[0]
+    rms = float(np.sqrt(np.mean(np.square(loudest))))
+    return [velocity for velocity in (60, 90, 127) if rms * velocity_gain(velocity) > QUIETEST_RMS]

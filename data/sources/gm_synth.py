@@ -12,13 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from data.errors import DataError
-from data.sources.gm_font import SoundFont, Zone, open_font
+from data.sources.gm_font import RANGES, FontFile, SoundFont, Zone, open_font
 
 RATE = 32000
 """Hz. Against 96 kHz, and both brought down to 16 kHz by soxr, the median program's spectrum differs by -66 dB at
 32 kHz (90 % below -43 dB, the worst, the glockenspiel, -24 dB), for half the time of 48 kHz (-73 dB): what linear
 interpolation leaves between 16 and 24 kHz folds above 8 kHz, where the packer's resampling removes it."""
 
+QUIETEST_RMS = 10 ** (-60 / 20)
+"""Of a clip of 4 s: below it, int16 leaves little but its own rounding of a sound's tail."""
 _END_FADE_S = 0.02
 _VELOCITY_EXPONENT = 1.25
 """Velocity 25 is 17.6 dB below 127. The specification's own curve is the square; its 28 dB would leave the tails of
@@ -28,6 +30,8 @@ _GAIN = 0.33
 _ATTENUATION = 0.4
 """Fonts are made by ear for the EMU8000, which applied this share of what their initial attenuation says."""
 _SILENCE_DB = 100.0
+_MAX_STEP = 64.0
+"""Six octaves above its root key; a recording played faster is none that a sound font means."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,14 @@ def default_font() -> Path:
     return path
 
 
-def render_note(font: Path, voice: Voice, pitch: int, velocity: int, held_s: float, released_s: float) -> np.ndarray:
+def velocity_gain(velocity: int) -> float:
+    """How loud a note is against the same at velocity 127, as amplitude."""
+    return (velocity / 127) ** _VELOCITY_EXPONENT
+
+
+def render_note(
+    font: FontFile, voice: Voice, pitch: int, velocity: int, held_s: float, released_s: float
+) -> np.ndarray:
     """Renders one note, dry and with no gain but the font's and velocity's.
 
     Returns:
@@ -65,7 +76,7 @@ def render_note(font: Path, voice: Voice, pitch: int, velocity: int, held_s: flo
         # A drum rings on, however short its note.
         sound = _render_zone(opened, zone, pitch, held_s + released_s if voice.is_drum else held_s, num_samples)
         mixed[: len(sound)] += sound
-    mixed = _soften(mixed, velocity) * np.float32(_GAIN * (velocity / 127) ** _VELOCITY_EXPONENT)
+    mixed = _soften(mixed, velocity) * np.float32(_GAIN * velocity_gain(velocity))
     fade = min(round(_END_FADE_S * RATE), num_samples)
     mixed[num_samples - fade :] *= np.linspace(1, 0, fade, dtype=np.float32)
     return mixed
@@ -88,19 +99,21 @@ def _render_zone(font: SoundFont, zone: Zone, pitch: int, held_s: float, num_sam
 
 def _read_sample(font: SoundFont, zone: Zone, key: int, num_samples: int) -> np.ndarray:
     header = font.headers[zone.sample]
-    samples, start = font.sample(zone.sample)
-    # An .sf3's addresses count from its own recording's start, an .sf2's from the first of all.
-    end = len(samples) if header["kind"] & 0x10 else int(header["end"])
-    first = start + zone.get(0) + 32768 * zone.get(4)
+    samples, start, end = font.sample(zone.sample)
+    # What points outside, in damaged or careless fonts, is cut to what is there.
+    first = max(0, start + zone.get(0) + 32768 * zone.get(4))
     end = min(end + zone.get(1) + 32768 * zone.get(12), len(samples))
     loop_start = int(header["loop_start"]) + zone.get(2) + 32768 * zone.get(45)
     loop_end = min(int(header["loop_end"]) + zone.get(3) + 32768 * zone.get(50), len(samples))
+    sound = np.zeros(num_samples, np.float32)
+    if end - first < 2:
+        return sound
     root = zone.get(58) if zone.get(58) >= 0 else int(header["root"]) if header["root"] <= 127 else 60
     cents = (key - root) * zone.get(56) + 100 * zone.get(51) + zone.get(52) + int(header["correction"])
-    step = float(header["rate"]) / RATE * 2 ** (cents / 1200)
+    step = min(float(header["rate"]) / RATE * 2 ** (cents / 1200), _MAX_STEP)
     places = step * np.arange(num_samples)
     recording = samples[first:end]
-    if zone.get(54) & 1 and loop_end - loop_start > 1:
+    if zone.get(54) & 1 and first <= loop_start < loop_end - 1:
         length = loop_end - loop_start
         # Unrolled to a whole number of loops that lasts, so that no position needs a modulo.
         turns = int(np.ceil(max(0.0, step * num_samples + first - loop_end) / length)) + 1
@@ -109,7 +122,6 @@ def _read_sample(font: SoundFont, zone: Zone, key: int, num_samples: int) -> np.
     share = (places[: len(left)] - left).astype(np.float32)
     recording = recording - recording.mean()  # some loops are off centre by a tenth of full scale
     read = recording[left]
-    sound = np.zeros(num_samples, np.float32)
     sound[: len(left)] = read + share * (recording[left + 1] - read)
     return sound
 
@@ -117,13 +129,13 @@ def _read_sample(font: SoundFont, zone: Zone, key: int, num_samples: int) -> np.
 def _envelope(zone: Zone, key: int, held_s: float, num_samples: int) -> np.ndarray:
     """The volume envelope up to its silence: attack linear in amplitude, decay and release linear in decibels."""
     delay, attack, hold, decay, release = (
-        2 ** (timecents / 1200)
-        for timecents in (
-            zone.get(33),
-            zone.get(34),
-            zone.get(35) + (60 - key) * zone.get(39),
-            zone.get(36) + (60 - key) * zone.get(40),
-            zone.get(38),
+        2 ** (min(max(timecents, RANGES[operator][0]), RANGES[operator][1]) / 1200)
+        for operator, timecents in (
+            (33, zone.get(33)),
+            (34, zone.get(34)),
+            (35, zone.get(35) + (60 - key) * zone.get(39)),
+            (36, zone.get(36) + (60 - key) * zone.get(40)),
+            (38, zone.get(38)),
         )
     )
     sustain_db = min(max(zone.get(37) / 10, 0.0), _SILENCE_DB)
