@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from data.clip import Clip, Labels
-from data.loader import FULL_SCALE, Batch, CropReader, TrainBatches, crop_starts, heads_of_clips
+from data.loader import FULL_SCALE, Batch, CropReader, TrainBatches, as_floats, crop_starts, heads_of_clips
 from data.pack import Pack
 from data.sampler import GlobalOrder, Share, keys_of
 from data.writer import write_pack
@@ -116,6 +116,15 @@ def test_to_makes_floats_in_full_scale(pack):
     assert torch.equal(moved.num_samples, batch.num_samples)
     assert torch.equal(moved.keys, batch.keys)
     assert moved.labels.keys() == batch.labels.keys()
+
+
+@pytest.mark.parametrize("shape", [(40, CROP), (3, 200_000), (1, 1), (0, CROP)])
+def test_floats_are_exact_for_any_number_of_crops(shape):
+    generator = torch.Generator().manual_seed(0)
+    samples = torch.randint(-32_768, 32_768, shape, dtype=torch.int16, generator=generator)
+    found = as_floats(samples)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, (samples.double() / 32_768).float())
 
 
 @pytest.mark.parametrize("num_workers", [0, 1, 2])
