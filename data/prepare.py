@@ -29,6 +29,7 @@ from typing import Any
 from tqdm import tqdm
 
 from data.clip import Clip, Reject
+from data.command import run
 from data.errors import DataError
 from data.pack import REJECTED_NAME, Pack
 from data.sources import SOURCES
@@ -268,4 +269,4 @@ def _out(args: argparse.Namespace, requests: Sequence[Request]) -> Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

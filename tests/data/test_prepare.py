@@ -1,6 +1,7 @@
 """The commands, as a person types them."""
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -79,6 +80,34 @@ def test_a_full_disk(recordings, tmp_path):
     assert not (out / "pack.json").exists()
     assert command("data.prepare", f"folder={recordings}", "--out", out, "--processes", 2).returncode == 0
     Pack.open(out).verify()
+
+
+@pytest.mark.parametrize("is_progress_read", [True, False])
+def test_a_reader_that_leaves_is_no_traceback(recordings, tmp_path, is_progress_read):
+    arguments = [sys.executable, "-m", "data.prepare", f"folder={recordings}", "--out", tmp_path / "pack"]
+    reader, writer = os.pipe()
+    os.close(reader)  # as `head` does when it has its lines, only sooner
+    errors = subprocess.PIPE if is_progress_read else writer
+    process = subprocess.Popen(arguments, cwd=ROOT, stdout=writer, stderr=errors, text=True)
+    os.close(writer)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 141
+    if is_progress_read:
+        assert "22/22" in said
+        assert "Error" not in said
+        Pack.open(tmp_path / "pack").verify()
+
+
+def test_a_mistake_in_a_source_shows_where(tmp_path):
+    script = (
+        "from data import command, prepare, sources\n"
+        "import dataclasses\n"
+        "sources.SOURCES['gm'] = dataclasses.replace(sources.SOURCES['gm'], clips=lambda options: 1 / 0)\n"
+        f"command.run(lambda: prepare.main(['gm', '--out', {str(tmp_path / 'pack')!r}]))"
+    )
+    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 1
+    assert "ZeroDivisionError" in result.stderr
 
 
 @pytest.mark.parametrize(
