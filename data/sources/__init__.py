@@ -23,7 +23,7 @@ class Source:
 
 
 SOURCES = {
-    "gm": Source(gm.clips, gm.GmOptions, "rendered; as the SoundFont says: pretty_midi's TimGM6mb is GPL-2.0"),
+    "gm": Source(gm.clips, gm.GmOptions, "that of the SoundFont; the default, TimGM6mb, is GPL-2.0"),
     "folder": Source(folder.clips, folder.FolderOptions, folder.LICENCE),
     "nsynth": Source(nsynth.clips, nsynth.NsynthOptions, nsynth.LICENCE),
 }

@@ -1,9 +1,8 @@
 """One note of a SoundFont as samples.
 
-Why not symusic's synthesiser (0.5.9): with the default font it ignores generators that a labelled note cannot do
-without. It plays 60 of 93 pitched programs at a wrong pitch (brass 61 eleven semitones high, fingered bass 33 an
-octave low: the root key is not read), gives equal samples for velocity 1 and 127, holds a harp at one level for ever,
-cuts every release after milliseconds, and never returns from the whistle (78).
+Why own code: symusic's synthesiser (0.5.9) does not read what a label needs. With the default font it plays 60 of 93
+pitched programs out of tune (brass 61 eleven semitones high, fingered bass 33 an octave low) and gives velocities 1 and
+127 the same samples.
 """
 
 from dataclasses import dataclass
