@@ -55,7 +55,8 @@ def front_end() -> LogMel:
 
 @pytest.mark.parametrize("num_samples", LENGTHS)
 def test_equals_kaldi_in_float64(front_end, num_samples):
-    waveform = torch.stack([sound(kind, num_samples) for kind in SOUNDS])
+    kinds = SOUNDS if num_samples < 4 * RATE else ("noise", "note")  # Kaldi in float64 takes its time
+    waveform = torch.stack([sound(kind, num_samples) for kind in kinds])
     found = front_end.raw(waveform)
     error = (found - kaldis(waveform)).abs()
     assert found.dtype == torch.float32

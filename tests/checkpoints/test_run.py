@@ -26,7 +26,10 @@ def test_a_new_run_holds_its_config_and_nothing_else(run):
     assert (run.backbone.name, run.state.name, run.figures.name) == ("backbone", "state", "figures")
 
 
-def test_a_run_is_not_written_over(run):
+@pytest.mark.parametrize("leave", [lambda run: run.log({"step": 1}), lambda run: run.state.mkdir()])
+def test_a_run_is_not_written_over(run, leave):
+    RunFolder.create(run.path, "pretrain/toy.py", CONFIG)  # nothing has been done yet: start again
+    leave(run)
     before = (run.path / "config.yaml").read_bytes()
     with pytest.raises(CheckpointError, match=r"already holds a run; choose another --out, or --resume"):
         RunFolder.create(run.path, "pretrain/toy.py", {})

@@ -210,58 +210,57 @@ CHILD = textwrap.dedent(
     from checkpoints import files, state
     from checkpoints.errors import CheckpointError
 
-    def die(*_):
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    folder, when = Path(sys.argv[1]), sys.argv[2]
+    torch.set_num_threads(1)  # no threads: the process is about to be forked
     model = torch.nn.Linear(200, 200)
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.ones(1, 200)).sum().backward()
     optimizer.step()
-    save = lambda step: state.save_state(
-        folder, state.Progress(step, {}), model, optimizer, {"cpu.0": torch.get_rng_state()}
-    )
-    save(1)
-    if when == "full disk":
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-    elif when == "between files":
-        state.checksum_of = die
-    elif when == "before the rename":
-        files._sync = die
-    elif when == "before old states go":
-        state.states = die
-    try:
-        save(2)
-    except CheckpointError as error:
-        print(error)
+
+    def save(folder, step):
+        generators = {"cpu.0": torch.get_rng_state()}
+        state.save_state(folder, state.Progress(step, {}), model, optimizer, generators)
+
+    def die(*_):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    for folder in map(Path, sys.argv[1:]):
+        save(folder, 1)
+        child = os.fork()
+        if child:
+            print(folder.name, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+            continue
+        if folder.name == "full disk":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+        elif folder.name == "between files":
+            state.checksum_of = die
+        elif folder.name == "before the rename":
+            files._sync = die
+        elif folder.name == "before old states go":
+            state.states = die
+        try:
+            save(folder, 2)
+        except CheckpointError as error:
+            print(error, flush=True)
+        os._exit(0)
     """
 )
 
 
-def start(folder: Path, when: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(folder), when], cwd=ROOT, text=True, stdout=-1, stderr=-1,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-
-
 def test_a_kill_or_a_full_disk_leaves_the_older_state(tmp_path):
     expected = {"between files": 1, "before the rename": 1, "before old states go": 2, "full disk": 1}
-    children = {when: start(tmp_path / when, when) for when in expected}
+    command = [sys.executable, "-c", CHILD, *(str(tmp_path / when) for when in expected)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    *killed, sentence, full_disk = ended.stdout.splitlines()
+    assert killed == [f"{when} {-signal.SIGKILL}" for when in list(expected)[:3]]
+    assert full_disk == "full disk 0"
+    assert "step_00000002 cannot be written" in sentence
+    assert "free some room" in sentence
     for when, step in expected.items():
-        out, err = children[when].communicate(timeout=120)
-        folder = tmp_path / when
-        path, complaints = newest_good_state(folder)
+        path, complaints = newest_good_state(tmp_path / when)
         assert (path.name, complaints) == (f"step_{step:08d}", [])
-        assert len(states(folder)) == step
-        if when == "full disk":
-            assert (children[when].returncode, err) == (0, "")
-            assert len(out.strip().splitlines()) == 1
-            assert "step_00000002 cannot be written" in out
-            assert "free some room" in out
-            assert [file.name for file in folder.iterdir()] == ["step_00000001"]
-        else:
-            assert children[when].returncode == -signal.SIGKILL, err
+        assert len(states(tmp_path / when)) == step
+    assert [file.name for file in (tmp_path / "full disk").iterdir()] == ["step_00000001"]
 
 
 def test_what_a_kill_left_is_cleared_by_the_next_save(saved):
