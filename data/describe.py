@@ -32,6 +32,7 @@ CLIPPED_SAMPLES = 4
 """A clip counts as clipped from so many samples at full scale; one is just its peak."""
 QUIET_DBFS = -60.0
 NAMES_SHOWN = 12
+YES_NO = {"true": "yes", "false": "no"}
 
 
 def describe(pack: Pack) -> dict[str, Any]:
@@ -103,9 +104,7 @@ def problems(pack: Pack) -> list[str]:
         counts = _labels(manifest, level)["clips"]
         unseen = [name for name, clips in counts.items() if clips["train"] and not clips["validation"]]
         if unseen:
-            found.append(
-                f"{level} labels with training clips and no validation clip: {len(unseen)} ({_listed(unseen)})"
-            )
+            found.append(f"{level} labels that occur in train and not in validation: {len(unseen)} ({_listed(unseen)})")
     if pack.info.num_rejected:
         found.append(f"rejected recordings or clips: {pack.info.num_rejected:,} (see rejected.csv)")
     return found
@@ -118,9 +117,8 @@ def _duplicates(manifest: pa.Table) -> list[str]:
         return []
     spare = pc.sum(table["count_all"]).as_py() - table.num_rows
     across = table.filter(pc.field("split_count_distinct") > 1).num_rows
-    return [
-        f"clips that repeat another to the last sample: {spare:,}; of their sounds in more than one split: {across:,}"
-    ]
+    where = f"{across:,} of the sounds in more than one split" if across else "none in another split"
+    return [f"clips equal to another to the last sample: {spare:,}, {where}"]
 
 
 def _crossing(manifest: pa.Table, column: str) -> list[str]:
@@ -135,15 +133,24 @@ def _listed(names: Sequence[str]) -> str:
 
 def as_text(report: dict[str, Any], pack: Pack) -> str:
     """The report for a person."""
-    lines = [summary(pack), "", f"{'labels':<24}" + "".join(f"{split:>12}" for split in SPLITS)]
+    shown = {level: list(labels["clips"].items())[:NAMES_SHOWN] for level, labels in report["labels"].items()}
+    width = max([24, *(len(name) + 4 for names in shown.values() for name, _ in names)])
+    lines = [summary(pack), "", f"{'clips with each label':<{width}}" + "".join(f"{split:>12}" for split in SPLITS)]
     for level, labels in report["labels"].items():
         counts = labels["clips"]
-        lines.append(f"{level}: {len(counts)} labels, unknown for {labels['unknown_share']:.1%} of the clips")
-        for name, clips in list(counts.items())[:NAMES_SHOWN]:
-            lines.append(f"  {name:<22}" + "".join(f"{clips[split]:>12,}" for split in SPLITS))
+        if not counts and labels["unknown_share"] == 1.0:
+            lines.append(f"{level}: unknown for all clips")
+            continue
+        known = "known for all clips"
+        if labels["unknown_share"]:
+            known = f"unknown for {labels['unknown_share']:.1%} of the clips"
+        lines.append(f"{level}: {len(counts)} label{'' if len(counts) == 1 else 's'}, {known}")
+        for name, clips in shown[level]:
+            name = YES_NO.get(name, name)
+            lines.append(f"  {name:<{width - 2}}" + "".join(f"{clips[split]:>12,}" for split in SPLITS))
         if len(counts) > NAMES_SHOWN:
             lines.append(f"  and {len(counts) - NAMES_SHOWN:,} more")
-    lines += ["", f"{'':<24}" + "".join(f"{name:>12}" for name in QUANTILES)]
+    lines += ["", f"{'over the clips':<24}" + "".join(f"{name:>12}" for name in QUANTILES)]
     for name, unit in (("duration_s", "duration, s"), ("rms_dbfs", "RMS, dBFS"), ("peak_dbfs", "peak, dBFS")):
         lines.append(f"{unit:<24}" + "".join(f"{value:>12.2f}" for value in report[name].values()))
     if report["log_mel"]["mean"] is not None:

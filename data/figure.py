@@ -58,8 +58,8 @@ def _draw_families(axes, pack: Pack, splits: list[str]) -> None:
         axes.barh(names, widths, left=left, color=COLOURS[split], label=split, height=0.72)
         left += widths
     for place, total in enumerate(left):
-        axes.annotate(f"{total:.2g}", (total, place), (4, 0), textcoords="offset points", va="center", fontsize=9)
-    axes.set(xlabel="hours (a clip of several families counts for each)", title="Families")
+        axes.annotate(f"{total:.2f}", (total, place), (4, 0), textcoords="offset points", va="center", fontsize=9)
+    axes.set(xlabel="hours (a clip of several families counts for each)", title="Hours by family")
     axes.margins(x=0.08, y=0.01)
     axes.legend(loc="upper left", bbox_to_anchor=(0, -0.09), ncols=len(splits), frameon=False)
 
@@ -88,13 +88,13 @@ def _draw_durations(axes, pack: Pack, splits: list[str]) -> None:
     else:
         bins = np.linspace(max(0.0, low - 0.5), high + 0.5, 41)
     _stack(axes, pack, seconds, bins, splits)
-    axes.set(xlabel="seconds", ylabel="clips", title="Durations")
+    axes.set(xlabel="seconds", ylabel="clips", title="Clips by duration")
 
 
 def _draw_loudness(axes, pack: Pack, splits: list[str]) -> None:
     loudness = pack.column("rms_dbfs")
     _stack(axes, pack, loudness, np.linspace(min(-40.0, float(loudness.min())), 0.0, 41), splits)
-    axes.set(xlabel="RMS, dBFS", ylabel="clips", title="Loudness")
+    axes.set(xlabel="RMS, dBFS", ylabel="clips", title="Clips by loudness")
 
 
 def _stack(axes, pack: Pack, values: np.ndarray, bins: np.ndarray, splits: list[str]) -> None:

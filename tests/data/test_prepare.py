@@ -172,10 +172,10 @@ def test_describe_names_the_problems(make_clips, tmp_path, capsys):
     text = capsys.readouterr().out
     for words in (
         "the validation split is empty",
-        "clips that repeat another to the last sample: 1; of their sounds in more than one split: 1\n",
+        "clips equal to another to the last sample: 1, 1 of the sounds in more than one split\n",
         "clipped clips: 1, 4.8% (toy/0003)",
         "clips below -60 dBFS RMS: 1 (toy/0004)",
-        "family labels with training clips and no validation clip: 2 (string, brass)",
+        "family labels that occur in train and not in validation: 2 (string, brass)",
         "rejected recordings or clips: 1 (see rejected.csv)",
         f"figure: {folder / 'describe.png'}",
     ):
