@@ -18,8 +18,9 @@ RELEASED_S = 1.0
 SPLIT_SHARES = (0.7, 0.15, 0.15)
 _SCANNED_S = 0.15
 _TAIL_S = 0.2
-"""For how long a note goes on at the level that it has after 0.1 s, counted in energy. Measured on the default font's
-notes of 4 s: 103 of 105 below -60 dBFS RMS are found; 90 of 4,850 others, mostly soft slow attacks, go with them."""
+"""For how long a note goes on at the level that it has after 0.1 s, counted in energy. With 0.2 s the default font's
+grid loses nearly all notes below -60 dBFS RMS (1 % of a default pack stay, at -65 dBFS or more, for being soft costs
+treble too) and 2 % of the others, mostly soft notes of slow attack; the start of a note tells no more."""
 
 
 @dataclass(frozen=True, slots=True)
