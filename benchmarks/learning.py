@@ -2,6 +2,7 @@
 
     python -m benchmarks.learning --out docs/learning
     python -m benchmarks.learning --variants baseline --clips 100000 --out docs/learning_long
+    python -m benchmarks.learning --variants decoder_2x128 decoder_4x256 decoder_8x512 --clips 6400 --out docs/decoder
 
 Trains every variant for the same number of clips on the offline pack (rendered if it is not there), one thread each,
 as many at a time as there are cores; finished runs in --runs are not run again. Writes OUT.png and OUT.md: the curve
@@ -26,22 +27,28 @@ from checkpoints.weights import load_backbone
 from data.pack import Pack
 from data.prepare import prepare_gm
 from pretrain.figures import MUTED, save
+from pretrain.mae import Config
 from pretrain.probes import ProbeClips, backbone_embedding, log_mel_embedding, probe
 
 VARIANTS: dict[str, dict[str, str]] = {
     "baseline": {},
     "normalised_target": {"target": "normalised"},
     "mask_0.6": {"mask_ratio": "0.6"},
+    "mask_0.7": {"mask_ratio": "0.7"},
     "mask_0.9": {"mask_ratio": "0.9"},
     "inverse_block": {"mask": "inverse_block", "mask_block": "[3,3]"},
     "lr_3e-3": {"lr": "3e-3"},
     "lr_3e-4": {"lr": "3e-4"},
-    "batch_32": {"batch_size": "32"},
+    "batch_16": {"batch_size": "16"},
+    "batch_64": {"batch_size": "64"},
     "clip_1s": {"clip_seconds": "1.0"},
     "clip_4s": {"clip_seconds": "4.0"},
     "patch_8": {"patch_size": "8"},
-    "clones_4": {"clones": "4", "batch_size": "16"},
+    "clones_4": {"clones": "4", "batch_size": "8"},
     "ema": {"ema": "0.995"},
+    "decoder_2x128": {"decoder_depth": "2", "decoder_width": "128", "decoder_heads": "4"},
+    "decoder_4x256": {"decoder_depth": "4", "decoder_width": "256", "decoder_heads": "8"},
+    "decoder_8x512": {"decoder_depth": "8", "decoder_width": "512", "decoder_heads": "16"},
 }
 """Each differs from the recipe's defaults in what it names."""
 PROBE_CLIPS = 2048
@@ -68,7 +75,7 @@ def main() -> None:
 def train(name: str, options: argparse.Namespace) -> RunFolder:
     """Trains a variant unless it is there already."""
     run = RunFolder(options.runs / f"{name}_{options.clips}")
-    flags = {"batch_size": "64"} | VARIANTS[name]
+    flags = {"batch_size": str(Config().batch_size)} | VARIANTS[name]
     steps = options.clips // int(flags["batch_size"])
     if any(line["step"] >= steps and "masked_error" in line for line in run.read_log()):
         return run
