@@ -51,9 +51,9 @@ class DecoderBlock(nn.Module):
 
     def forward(self, tokens: Tensor, attention_mask: Tensor | None, ids: Tensor | None, eager: bool) -> Tensor:
         """Maps ``(B, N, W)`` to itself, or to the tokens at `ids` ``(B, M)`` alone."""
-        batch, count, width = tokens.shape
-        joint = self.query_key_value(self.attention_norm(tokens))
-        query, key, value = joint.view(batch, count, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        width = tokens.shape[2]
+        joint = self.query_key_value(self.attention_norm(tokens)).split(width, dim=2)
+        query, key, value = (part.unflatten(2, (self.heads, -1)).transpose(1, 2) for part in joint)  # (B, H, N, W/H)
         if ids is not None:
             tokens = take_tokens(tokens, ids)
             query = query.gather(2, ids[:, None, :, None].expand(-1, self.heads, -1, width // self.heads))
