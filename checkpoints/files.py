@@ -17,6 +17,8 @@ TEMPORARY = ".tmp"
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary name for a file or folder that takes the place of `path` when the block ends.
 
+    A folder that is there already gets its files replaced one by one, each whole: at no moment is it gone.
+
     Raises:
         CheckpointError: the disk is full or refuses to be written.
     """
@@ -25,12 +27,14 @@ def replacing(path: Path) -> Iterator[Path]:
         remove(temporary)
         yield temporary
         _sync(temporary)
-        if path.is_dir():  # a folder cannot be renamed over another one
-            old = path.with_name(f".{path.name}.old{TEMPORARY}")
-            remove(old)
-            path.rename(old)
-            temporary.rename(path)
-            remove(old)
+        if path.is_dir():
+            names = {file.name for file in temporary.iterdir()}
+            for name in sorted(names):
+                (temporary / name).replace(path / name)
+            for file in path.iterdir():
+                if file.name not in names:
+                    remove(file)
+            _sync_names(path)
         else:
             temporary.replace(path)
         _sync_names(path.parent)

@@ -1,6 +1,7 @@
 """The recipe: what it writes, what it refuses, and that it learns."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -167,6 +168,16 @@ def test_another_preset_or_pack_is_refused_in_one_sentence(config, toy_pack, cap
         main(config)
     config.seed, config.data, config.clip_seconds = 0, toy_pack.folder, 1.0
     with pytest.raises(CheckpointError, match="was made with pack"):
+        main(config)
+
+
+def test_a_pack_with_a_flipped_byte_is_refused_and_the_clip_named(config, family_pack, tmp_path):
+    config.data = shutil.copytree(family_pack.folder, tmp_path / "damaged")
+    shard = config.data / "shard_00000.i16"
+    content = bytearray(shard.read_bytes())
+    content[1001] ^= 4
+    shard.write_bytes(content)
+    with pytest.raises(DataError, match=r"1 of 108 clips in .* notes/000 in shard_00000.i16"):
         main(config)
 
 
