@@ -126,4 +126,9 @@ def _one_sentence(message: str) -> str:
     """jsonargparse's message without its line breaks and Python's own words for types."""
     message = re.sub(r'Parser key "(\w+)":\s*', r"--\1: ", message)
     message = re.sub(r"<class '(\w+)'>", r"\1", message).replace("typing.Literal", "one of ")
-    return " ".join(message.split()).replace("a one of", "one of")
+    message = " ".join(message.split()).replace("a one of", "one of").replace("a int", "an int")
+    optional = re.fullmatch(r"(--\w+: ).*Subtypes: \[(.*?)\] Errors:.* Given value: (.*)", message)
+    if optional:
+        flag, types, value = optional.groups()
+        return f"{flag}Expected {types.replace(', NoneType', '')} or nothing. Got value: {value}"
+    return message

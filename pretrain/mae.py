@@ -19,6 +19,7 @@ from typing import Literal
 
 import torch
 from accelerate import Accelerator
+from accelerate.tracking import get_available_trackers
 from accelerate.utils import ProjectConfiguration, set_seed
 from tqdm import tqdm
 
@@ -126,17 +127,21 @@ class Config:
     def __post_init__(self):
         positive = ("clip_seconds", "patch_size", "clones", "batch_size", "accumulation", "lr", "log_every",
                     "eval_clips", "keep_states", "max_bad_steps", "max_grad_norm")  # fmt: skip
-        for name in positive:
-            if not getattr(self, name) > 0:
-                raise ValueError(f"--{name} must be positive, not {getattr(self, name)}")
-        if self.cpu_threads is not None and self.cpu_threads < 1:
-            raise ValueError(f"--cpu_threads must be 1 or more, not {self.cpu_threads}")
+        optional = ("steps", "epochs", "cpu_threads", "decoder_width", "decoder_depth", "decoder_heads")
+        for name in (*positive, *optional):
+            value = getattr(self, name)
+            if not (value is None and name in optional) and not value > 0:
+                raise ValueError(f"--{name} must be positive, not {value}")
         for name, low in (("mask_ratio", 0), ("warmup", -1e-9), ("ema", 0)):
             value = getattr(self, name)
             if value is not None and not low < value < 1:
                 raise ValueError(f"--{name} must lie between 0 and 1, not {value}")
         if self.steps is not None and self.epochs is not None:
             raise ValueError("--steps and --epochs both give the length of the run; choose one")
+        unknown = sorted(set(self.log_with or []) - {str(name) for name in get_available_trackers()})
+        if unknown:
+            available = ", ".join(str(name) for name in get_available_trackers())
+            raise ValueError(f"--log_with {unknown[0]} is not installed; there are {available}")
         if 128 % self.patch_size:
             raise ValueError(f"--patch_size must divide the 128 mel bins, {self.patch_size} does not")
         if frames_of(round(self.clip_seconds * RATE)) < 2 * self.patch_size:
