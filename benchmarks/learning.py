@@ -33,22 +33,23 @@ from pretrain.probes import ProbeClips, backbone_embedding, log_mel_embedding, p
 VARIANTS: dict[str, dict[str, str]] = {
     "baseline": {},
     "normalised_target": {"target": "normalised"},
+    "normalised_target_batch_32": {"target": "normalised", "batch_size": "32"},
     "mask_0.6": {"mask_ratio": "0.6"},
     "mask_0.7": {"mask_ratio": "0.7"},
     "mask_0.9": {"mask_ratio": "0.9"},
     "inverse_block": {"mask": "inverse_block", "mask_block": "[3,3]"},
     "lr_3e-3": {"lr": "3e-3"},
     "lr_3e-4": {"lr": "3e-4"},
-    "batch_16": {"batch_size": "16"},
+    "batch_32": {"batch_size": "32"},
     "batch_64": {"batch_size": "64"},
     "clip_1s": {"clip_seconds": "1.0"},
     "clip_4s": {"clip_seconds": "4.0"},
     "patch_8": {"patch_size": "8"},
-    "clones_4": {"clones": "4", "batch_size": "8"},
+    "clones_4": {"clones": "4", "batch_size": "4"},
     "ema": {"ema": "0.995"},
-    "decoder_2x128": {"decoder_depth": "2", "decoder_width": "128", "decoder_heads": "4"},
-    "decoder_4x256": {"decoder_depth": "4", "decoder_width": "256", "decoder_heads": "8"},
-    "decoder_8x512": {"decoder_depth": "8", "decoder_width": "512", "decoder_heads": "16"},
+    "decoder_2x128": {"batch_size": "32", "decoder_depth": "2", "decoder_width": "128", "decoder_heads": "4"},
+    "decoder_4x256": {"batch_size": "32", "decoder_depth": "4", "decoder_width": "256", "decoder_heads": "8"},
+    "decoder_8x512": {"batch_size": "32", "decoder_depth": "8", "decoder_width": "512", "decoder_heads": "16"},
 }
 """Each differs from the recipe's defaults in what it names."""
 PROBE_CLIPS = 2048

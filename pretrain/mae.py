@@ -42,7 +42,7 @@ from pretrain.validation import Evaluation, target_for
 
 RECIPE = "pretrain/mae.py"
 ERRORS = (CheckpointError, DataError)
-DEFAULT_STEPS = 1800
+DEFAULT_STEPS = 3600
 IDENTITY = ("preset", "clip_seconds", "patch_size", "clones", "batch_size", "seed")
 """Settings that a run cannot change when it is resumed."""
 
@@ -75,12 +75,12 @@ class Config:
     """Blocks of the decoder; the preset's own by default."""
     decoder_heads: int | None = None
     """Attention heads of the decoder; the preset's own by default."""
-    batch_size: int = 32
+    batch_size: int = 16
     """Clips of an optimizer step: per device x processes x accumulation."""
     accumulation: int = 1
     """Micro-batches that make one step."""
     steps: int | None = None
-    """Optimizer steps of the run; 1800 unless --epochs is given."""
+    """Optimizer steps of the run; 3600 unless --epochs is given."""
     epochs: float | None = None
     """Length of the run in passes over the training split, in place of --steps."""
     lr: float = 1e-3
@@ -103,7 +103,7 @@ class Config:
     """Run folder to go on with; 'newest', or nothing, means the newest in runs/."""
     num_workers: int = 0
     """Processes that read ahead; 0 reads between steps, which a local disk keeps up with."""
-    log_every: int = 20
+    log_every: int = 40
     """Steps between lines of metrics.jsonl."""
     eval_every: int | None = None
     """Steps between evaluations; a quarter of the run by default. 0 evaluates at the end only."""
