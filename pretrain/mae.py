@@ -42,7 +42,7 @@ from pretrain.validation import Evaluation, target_for
 
 RECIPE = "pretrain/mae.py"
 ERRORS = (CheckpointError, DataError)
-DEFAULT_STEPS = 3600
+DEFAULT_STEPS = 2400
 IDENTITY = ("preset", "clip_seconds", "patch_size", "clones", "batch_size", "seed")
 """Settings that a run cannot change when it is resumed."""
 
@@ -80,7 +80,7 @@ class Config:
     accumulation: int = 1
     """Micro-batches that make one step."""
     steps: int | None = None
-    """Optimizer steps of the run; 3600 unless --epochs is given."""
+    """Optimizer steps of the run; 2400 unless --epochs is given."""
     epochs: float | None = None
     """Length of the run in passes over the training split, in place of --steps."""
     lr: float = 1e-3
