@@ -122,7 +122,8 @@ def write_report(runs: dict[str, RunFolder], pack: Pack, options: argparse.Names
         f"`{command}`\n",
         f"Preset tiny, {options.clips} clips seen. Probes of family, balanced accuracy: {clips.describe()}. Errors are",
         "mean squared errors on masked patches of unseen timbres, in units of the target; they compare with the simple",
-        "predictors beside them, and between rows only where target, mask and patches are the same.\n",
+        "predictors beside them, and between rows only where target, mask and patches are the same. Seconds",
+        "are one thread's wall time, beside whatever else ran.\n",
         "| variant | differs in | error | mean of visible | nearest visible | kNN mean | linear mean | kNN layers | "
         "linear layers | train s (1 thread) |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
