@@ -162,7 +162,8 @@ def main(config: Config) -> RunFolder:
     rows = pack.rows("train")
     order = GlobalOrder(len(rows), config.batch_size, config.seed)
     share = Share(accelerator.process_index, accelerator.num_processes, config.accumulation)
-    num_steps = config.steps or round((config.epochs or 0) * order.steps_per_epoch) or DEFAULT_STEPS
+    from_epochs = max(1, round(config.epochs * order.steps_per_epoch)) if config.epochs else None
+    num_steps = config.steps or from_epochs or DEFAULT_STEPS
     mask = {"mask_ratio": config.mask_ratio, "kind": config.mask, "block": tuple(config.mask_block)}
     target_of = target_for(config.target)
 

@@ -6,6 +6,7 @@ test clips (balanced accuracy), so that a font with many guitars does not decide
 Shapes: N clips, E embedding size, F mel bins.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -72,8 +73,10 @@ def _spread(rows: np.ndarray, family: np.ndarray, group: np.ndarray, size: int) 
     queues = []
     for value in np.unique(family[rows][family[rows] >= 0]):
         members = generator.permutation(rows[family[rows] == value])
-        turn = {}  # how many clips of a timbre came before this one
-        order = [turn.setdefault(name, []).append(0) or len(turn[name]) for name in group[members]]
+        before, order = Counter(), []  # how many clips of its timbre come before each clip
+        for name in group[members]:
+            order.append(before[name])
+            before[name] += 1
         queues.append(members[np.argsort(order, kind="stable")])
     rounds = [
         queue[place] for place in range(max(map(len, queues), default=0)) for queue in queues if place < len(queue)

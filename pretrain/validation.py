@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from backbones.ast_encoder import log_mel_of
-from backbones.mae import MaskedAutoencoder, Reconstruction
+from backbones.mae import MaskedAutoencoder, Reconstruction, take_tokens
 from checkpoints.run import RunFolder
 from checkpoints.weights import save_backbone
 from data.loader import heads_of_clips
@@ -136,7 +136,7 @@ def masked_errors(
         batch = batch.to(device)
         out = model(batch.waveform, batch.keys, batch.num_samples, **mask)
         patches, _ = model.encoder.patches(batch.waveform, batch.num_samples)
-        visible = target_of(_at(patches, out.mask.ids_keep))
+        visible = target_of(take_tokens(patches, out.mask.ids_keep))
         target = target_of(out.target)
         guesses = (
             out.prediction,
@@ -188,7 +188,3 @@ def _rescaled(out: Reconstruction, is_normalised: bool) -> Tensor:
 def target_for(kind: str) -> Callable[[Tensor], Tensor]:
     """What the decoder predicts of a patch: ``normalised`` its shape, ``raw`` the patch itself."""
     return normalised_patches if kind == "normalised" else lambda patches: patches
-
-
-def _at(patches: Tensor, ids: Tensor) -> Tensor:
-    return patches.gather(1, ids[..., None].expand(-1, -1, patches.shape[2]))
