@@ -35,7 +35,7 @@ class Labels:
     family: LabelSet = UNKNOWN
     instrument: LabelSet = UNKNOWN
     timbre: str | None = None
-    genre: str | None = None
+    genre: LabelSet = UNKNOWN
     drums: bool | None = None
     pitch: int | None = None
     """MIDI note number, 0 to 127."""
@@ -44,6 +44,11 @@ class Labels:
     production: str | None = None
     """How the sound was made, in NSynth's words: acoustic, electronic or synthetic."""
     qualities: LabelSet = UNKNOWN
+    relevance: tuple[tuple[str, float], ...] = ()
+    """Instruments with how sure the annotators were that each sounds, in [0, 1]; only where a data set says it."""
+    is_weak: bool = False
+    """What is present is known of a longer stretch, of which this clip is a part: it may be silent here. What is absent
+    there is absent here."""
 
 
 class Audio(Protocol):
@@ -82,3 +87,5 @@ class Reject:
     source: str
     recording: str
     reason: str
+    is_left_out: bool = False
+    """Left out on purpose, as by a label: named and counted, but no fault that counts against the share allowed."""
