@@ -55,7 +55,7 @@ def write(folder: Path, count: int) -> Pack:
             family=LabelSet((family,), complete=True),
             instrument=LabelSet((instrument,), complete=True),
             timbre=f"timbre_{number % 500}",
-            genre="classical",
+            genre=LabelSet(("classical",), complete=True),
             drums=False,
             pitch=number % 128,
             velocity=1 + number % 127,

@@ -32,6 +32,22 @@ def write_atomically(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
 
 
+def inside(root: Path, relative: str) -> Path:
+    """The path of a file that some table names, which must lie below the folder of its data set.
+
+    Raises:
+        DataError: the path leaves the folder, by ``..``, as an absolute path or through a link.
+    """
+    path = root / relative
+    try:
+        is_inside = path.resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError, ValueError):  # a loop of links, a name with a zero byte
+        is_inside = False
+    if not is_inside:
+        raise DataError(f"a path below {root} was expected, {relative!r} leads out of it; mend the table that names it")
+    return path
+
+
 def sync_folder(folder: Path) -> None:
     """Makes the names in a folder, new or removed, survive a power cut.
 

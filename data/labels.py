@@ -28,7 +28,7 @@ class LabelTable:
             "family": _sets(manifest, "family", FAMILIES),  # (N, 12)
             "instrument": _sets(manifest, "instrument", INSTRUMENTS),  # (N, C)
             "timbre": timbre,  # (N,)
-            "genre": _codes(manifest["genre"], GENRES)[1],  # (N,)
+            "genre": _sets(manifest, "genre", GENRES),  # (N, genres)
             "drums": _numbers(manifest["drums"]),  # (N,)
             "pitch": _numbers(manifest["pitch"]),  # (N,)
             "velocity": _numbers(manifest["velocity"]),  # (N,)

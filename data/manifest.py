@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from data.clip import SPLITS, UNKNOWN, Clip, LabelSet
 from data.decode import RATE, Pcm
 
-LABEL_SETS = ("family", "instrument", "qualities")
+LABEL_SETS = ("family", "instrument", "genre", "qualities")
 """Levels that are a `LabelSet`: three columns each, ``_present``, ``_absent`` and ``_complete``."""
 
 _NAMES = pa.list_(pa.field("element", pa.string()))
@@ -38,11 +38,12 @@ SCHEMA = pa.schema(
             )
         ],
         ("timbre", pa.string()),
-        ("genre", pa.string()),
         ("drums", pa.bool_()),
         ("pitch", pa.int16()),
         ("velocity", pa.int16()),
         ("production", pa.string()),
+        ("instrument_relevance", pa.map_(pa.string(), pa.float32())),
+        ("is_weak", pa.bool_()),
         ("gain_db", pa.float32()),
         ("peak_dbfs", pa.float32()),
         ("rms_dbfs", pa.float32()),
@@ -71,13 +72,15 @@ def row_of(clip: Clip, split: str, pcm: Pcm, checksum: str, shard: int, offset: 
         "is_instrument": labels.is_instrument,
         **_columns_of("family", labels.family),
         **_columns_of("instrument", labels.instrument),
+        **_columns_of("genre", labels.genre),
         **_columns_of("qualities", labels.qualities),
         "timbre": labels.timbre,
-        "genre": labels.genre,
         "drums": labels.drums,
         "pitch": labels.pitch,
         "velocity": labels.velocity,
         "production": labels.production,
+        "instrument_relevance": list(labels.relevance) or None,
+        "is_weak": labels.is_weak,
         "gain_db": pcm.gain_db,
         "peak_dbfs": pcm.peak_dbfs,
         "rms_dbfs": pcm.rms_dbfs,

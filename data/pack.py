@@ -26,7 +26,7 @@ import xxhash
 
 from data.errors import DataError
 
-VERSION = 1
+VERSION = 2
 INFO_NAME = "pack.json"
 MANIFEST_NAME = "manifest.parquet"
 REJECTED_NAME = "rejected.csv"

@@ -182,7 +182,7 @@ def _known(cells: dict[str, str], line: int) -> _Known:
         family=NOTHING if nothing else LabelSet(families) if families else UNKNOWN,
         instrument=NOTHING if nothing else LabelSet(instruments) if instruments else UNKNOWN,
         timbre=cell("timbre"),
-        genre=cell("genre"),
+        genre=LabelSet((cell("genre"),), complete=True) if cell("genre") else UNKNOWN,
         drums=_yes_no(cells, "drums"),
         pitch=_pitch(cell("pitch")),
     )

@@ -122,6 +122,6 @@ def _labels(audio: BandAudio) -> Labels:
         is_instrument=True,
         family=LabelSet(families, complete=True),
         instrument=LabelSet(present, complete=True),
-        genre=audio.genre,
+        genre=LabelSet((audio.genre,), complete=True),
         drums=any(part.voice.is_drum for part in parts),
     )

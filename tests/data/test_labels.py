@@ -24,11 +24,14 @@ LABELS = {
         is_instrument=True,
         family=LabelSet(("string",)),
         instrument=LabelSet(("violin",), absent=("flute",)),
-        genre="classical",
+        genre=LabelSet(("classical",), complete=True),
         drums=False,
     ),
     "band": Labels(
-        is_instrument=True, family=LabelSet(("string", "brass"), complete=True), genre="jazz_blues", drums=True
+        is_instrument=True,
+        family=LabelSet(("string", "brass"), complete=True),
+        genre=LabelSet(("jazz_blues",)),
+        drums=True,
     ),
     "bark": Labels(is_instrument=False, family=NOTHING, instrument=NOTHING),
     "unlabelled": Labels(),
@@ -81,7 +84,8 @@ def test_numbers_and_codes(table):
     assert columns["pitch"].tolist() == [60, -1, -1, -1, -1, -1]
     assert columns["velocity"].tolist() == [100, -1, -1, -1, -1, -1]
     classical, jazz = GENRES.index("classical"), GENRES.index("jazz_blues")
-    assert columns["genre"].tolist() == [-1, classical, jazz, -1, -1, -1]
+    assert columns["genre"][row("excerpt")].tolist() == [int(name == classical) for name in range(len(GENRES))]
+    assert columns["genre"][row("band")].tolist() == [1 if name == jazz else -1 for name in range(len(GENRES))]
     assert table.timbre_names == ("flute_a", "violin_b")
     assert columns["timbre"].tolist() == [1, -1, -1, -1, -1, 0]
 
@@ -95,7 +99,7 @@ def test_take_gives_tensors_in_the_order_asked_for(table):
     taken = table.take(rows)
     assert set(taken) == set(table.columns)
     for name, tensor in taken.items():
-        is_set = name in ("family", "instrument")
+        is_set = name in ("family", "instrument", "genre")
         assert tensor.dtype == (torch.int8 if is_set else torch.int64)
         assert tensor.shape == ((3, table.columns[name].shape[1]) if is_set else (3,))
         assert np.array_equal(tensor.numpy(), table.columns[name][rows])

@@ -108,7 +108,7 @@ def change_info(folder, **values):
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda folder: change_info(folder, version=99), "version 99, this code reads version 1"),
+        (lambda folder: change_info(folder, version=99), "version 99, this code reads version 2"),
         (lambda folder: change_info(folder, colour="red"), "misses or adds the keys colour"),
         (lambda folder: change_info(folder, num_clips=7), "should hold 7 clips and holds 120"),
         (lambda folder: (folder / "pack.json").write_text('{"version": 1'), "does not describe a pack"),
