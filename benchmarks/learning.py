@@ -1,7 +1,8 @@
 """What a short masked-autoencoder run learns, setting by setting: error on masked patches and probes of family.
 
     python -m benchmarks.learning --out docs/learning
-    python -m benchmarks.learning --variants baseline --clips 100000 --out docs/learning_long
+    python -m data.prepare gm --fonts FONT.sf2 --out packs/other
+    python -m benchmarks.learning --variants baseline --clips 100000 --probe_data packs/other --out docs/learning_long
     python -m benchmarks.learning --variants decoder_2x128 decoder_4x256 decoder_8x512 --clips 6400 --out docs/decoder
 
 Trains every variant for the same number of clips on the offline pack (rendered if it is not there), one thread each,
@@ -59,6 +60,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--variants", nargs="+", choices=list(VARIANTS), default=list(VARIANTS))
     parser.add_argument("--data", type=Path, default=Path("packs/gm"), help="the pack (default: packs/gm)")
+    parser.add_argument(
+        "--probe_data",
+        type=Path,
+        help="pack of another font to test the probes on (default: --data's validation split)",
+    )
     parser.add_argument("--clips", type=int, default=32_000, help="clips each run sees (default: 32000)")
     parser.add_argument("--points", type=int, default=4, help="evaluations on the curve (default: 4)")
     parser.add_argument("--runs", type=Path, default=Path("runs/learning"), help="folder of the runs")
@@ -86,6 +92,7 @@ def train(name: str, options: argparse.Namespace) -> RunFolder:
         "data": str(options.data), "steps": str(steps), "eval_every": str(-(-steps // options.points)),
         "probe_clips": str(PROBE_CLIPS), "cpu_threads": "1",
     }  # fmt: skip
+    flags |= {"probe_data": str(options.probe_data)} if options.probe_data else {}
     flags |= {"resume": str(run.path)} if run.state.is_dir() else {"out": str(run.path)}
     command = [sys.executable, "pretrain/mae.py", *(f"--{flag}={value}" for flag, value in flags.items())]
     print(" ".join(command[1:]), flush=True)
@@ -95,13 +102,13 @@ def train(name: str, options: argparse.Namespace) -> RunFolder:
 
 def write_report(runs: dict[str, RunFolder], pack: Pack, options: argparse.Namespace) -> None:
     """Probes every final backbone and writes figure and table."""
-    clips = ProbeClips.choose(pack, PROBE_CLIPS)
+    clips = ProbeClips.choose(pack, PROBE_CLIPS, Pack.open(options.probe_data) if options.probe_data else None)
 
     def layers(backbone: AstBackbone) -> str:
         if not options.layers:
             return " | "
         embed = backbone_embedding(backbone.eval(), torch.device("cpu"), "mean_max_layers")
-        return cells(probe(embed, pack, clips, backbone.num_samples))
+        return cells(probe(embed, clips, backbone.num_samples))
 
     lines = []
     for name, run in runs.items():
@@ -117,6 +124,7 @@ def write_report(runs: dict[str, RunFolder], pack: Pack, options: argparse.Names
     command = (
         f"python -m benchmarks.learning --clips {options.clips} --variants {' '.join(runs)} --out {options.out}"
         + (" --layers" if options.layers else "")
+        + (f" --probe_data {options.probe_data}" if options.probe_data else "")
     )
     text = [
         f"`{command}`\n",

@@ -37,6 +37,7 @@ from data.sampler import GlobalOrder, Share
 from losses.masked_patches import masked_patch_loss
 from pretrain.lifecycle import OFFLINE_PACK, finish, open_pack, open_run, report, restore, start_trackers, store
 from pretrain.optimisation import WeightAverage, count_parameters, learning_rate, parameter_groups
+from pretrain.probes import ProbeClips
 from pretrain.progress import Clock, StopSignal, agreed, mixed_dtype, use_cores
 from pretrain.validation import Evaluation, target_for
 
@@ -111,6 +112,8 @@ class Config:
     """Validation clips on which the masked error is measured."""
     probe_clips: int = 1024
     """Training clips that kNN and linear probe learn from; half as many are tested. 0 leaves probes out."""
+    probe_data: Path | None = None
+    """Pack of other timbres, as of another SoundFont, to test the probes on; the validation split by default."""
     probe_pooling: Literal["mean", "mean_max_layers"] = "mean"
     """Tokens to embedding for the probes: mean of the last layer, or mean and maximum over all layers."""
     save_minutes: float = 5.0
@@ -179,9 +182,10 @@ def main(config: Config) -> RunFolder:
     name = f"mae_{config.preset}_{time.strftime('%Y%m%d-%H%M%S')}"
     run = open_run(accelerator, RECIPE, as_yaml_values(config), config.out or Path("runs") / name, bool(config.resume))
     announce(config, accelerator, run, pack, model, order, share, num_steps)
+    other = Pack.open(config.probe_data) if config.probe_data else None
     evaluation = Evaluation(
-        accelerator, pack, model, average, mask, config.target, config.eval_clips, config.probe_clips,
-        config.probe_pooling,
+        accelerator, pack, model, average, mask, config.target, config.eval_clips,
+        ProbeClips.choose(pack, config.probe_clips, other), config.probe_pooling,
     )  # fmt: skip
     progress = Progress(0, {name: str(getattr(config, name)) for name in IDENTITY} | {"pack": pack.fingerprint})
     progress.counters["skipped_steps"] = 0

@@ -32,38 +32,58 @@ BATCH = 32
 
 
 @dataclass(frozen=True)
+class FamilyClips:
+    """Clips of a pack that are known to hold exactly one family."""
+
+    pack: Pack
+    rows: np.ndarray
+    """int64 ``(N,)``"""
+    family: np.ndarray
+    """int64 ``(N,)``: place in `data.taxonomy.FAMILIES`."""
+    num_timbres: int
+
+    @classmethod
+    def choose(cls, pack: Pack, rows: np.ndarray, count: int) -> "FamilyClips":
+        """Takes up to `count` of the rows.
+
+        Families get equal shares as far as they go, and the clips of a family are spread over its timbres.
+        """
+        family, groups = LabelTable(pack).single_family, pack.column("group")
+        chosen = _spread(rows, family, groups, count)
+        return cls(pack, chosen, family[chosen], len(set(groups[chosen])))
+
+
+@dataclass(frozen=True)
 class ProbeClips:
     """The clips that a probe learns from and those it is tested on."""
 
-    train: np.ndarray
-    test: np.ndarray
-    train_family: np.ndarray
-    test_family: np.ndarray
-    num_timbres: tuple[int, int]
+    train: FamilyClips
+    test: FamilyClips
 
     @classmethod
-    def choose(cls, pack: Pack, count: int) -> "ProbeClips | None":
-        """Takes up to `count` clips of the training split and half as many of the validation split.
+    def choose(cls, pack: Pack, count: int, other: Pack | None = None) -> "ProbeClips | None":
+        """Takes up to `count` clips of the training split, and half as many to test.
 
-        Families get equal shares as far as they go, and the clips of a family are spread over its timbres. None if
-        there are fewer than two families to learn, or none to be tested.
+        Args:
+            pack: whose training split is learned from.
+            count: clips to learn from; 0 for no probes.
+            other: a pack that has no timbre of `pack`, all of whose clips may be tested; the validation split of
+                `pack` if None.
+
+        Returns:
+            None if there are fewer than two families to learn, or nothing to be tested.
         """
-        family = LabelTable(pack).single_family
-        chosen = [
-            _spread(pack.rows(split), family, pack.column("group"), size)
-            for split, size in (("train", count), ("validation", count // 2))
-        ]
-        train, test = chosen
-        if len(np.unique(family[train])) < 2 or not len(test):
-            return None
-        groups = pack.column("group")
-        return cls(train, test, family[train], family[test], (len(set(groups[train])), len(set(groups[test]))))
+        train = FamilyClips.choose(pack, pack.rows("train"), count)
+        tested, rows = (pack, pack.rows("validation")) if other is None else (other, np.arange(len(other)))
+        test = FamilyClips.choose(tested, rows, count // 2)
+        return cls(train, test) if len(np.unique(train.family)) >= 2 and len(test.rows) else None
 
     def describe(self) -> str:
         """Who learns from whom, in words."""
+        source = "" if self.test.pack is self.train.pack else f" in {self.test.pack.folder}"
         return (
-            f"{len(self.train)} clips of {self.num_timbres[0]} timbres, tested on "
-            f"{len(self.test)} of {self.num_timbres[1]} others"
+            f"{len(self.train.rows)} clips of {self.train.num_timbres} timbres, tested on "
+            f"{len(self.test.rows)} of {self.test.num_timbres} others{source}"
         )
 
 
@@ -84,7 +104,7 @@ def _spread(rows: np.ndarray, family: np.ndarray, group: np.ndarray, size: int) 
     return np.sort(np.array(rounds[:size], dtype=np.int64))
 
 
-def probe(embed: Callable[[Batch], Tensor], pack: Pack, clips: ProbeClips, num_samples: int) -> dict[str, float]:
+def probe(embed: Callable[[Batch], Tensor], clips: ProbeClips, num_samples: int) -> dict[str, float]:
     """Scores an embedding.
 
     Args:
@@ -96,12 +116,14 @@ def probe(embed: Callable[[Batch], Tensor], pack: Pack, clips: ProbeClips, num_s
         features), both balanced accuracies in [0, 1]; of the tested clips ``embedding_std`` and
         ``effective_rank``, see `losses.collapse`.
     """
-    train = embeddings(embed, heads_of_clips(pack, clips.train, num_samples, BATCH))
-    test = embeddings(embed, heads_of_clips(pack, clips.test, num_samples, BATCH))
+    train, test = (
+        embeddings(embed, heads_of_clips(part.pack, part.rows, num_samples, BATCH))
+        for part in (clips.train, clips.test)
+    )
     knn = KNeighborsClassifier(min(NEIGHBOURS, len(train)), metric="cosine", weights="distance")
     linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, C=0.1))
     scores = {
-        name: float(balanced_accuracy_score(clips.test_family, model.fit(train, clips.train_family).predict(test)))
+        name: float(balanced_accuracy_score(clips.test.family, model.fit(train, clips.train.family).predict(test)))
         for name, model in (("knn", knn), ("linear", linear))
     }
     spread = torch.from_numpy(test).double()

@@ -45,18 +45,18 @@ class Evaluation:
         mask: arguments of `MaskedAutoencoder.forward` that choose masks.
         target: ``normalised`` or ``raw``, see `target_for`.
         num_clips: validation clips on which the masked error is measured.
-        probe_clips: training clips of the probes, 0 for no probes.
+        clips: of the probes; None for no probes.
         pooling: see `backbones.pooling.pool`.
     """
 
     def __init__(
         self, accelerator: Accelerator, pack: Pack, model: MaskedAutoencoder, average: WeightAverage | None,
-        mask: dict[str, Any], target: str, num_clips: int, probe_clips: int, pooling: str,
+        mask: dict[str, Any], target: str, num_clips: int, clips: ProbeClips | None, pooling: str,
     ):  # fmt: skip
         self.accelerator, self.pack, self.model, self.average = accelerator, pack, model, average
         self.mask, self.target, self.pooling = mask, target, pooling
         self.rows = spread_rows(pack.rows("validation"), num_clips)
-        self.clips = ProbeClips.choose(pack, probe_clips) if probe_clips else None
+        self.clips = clips
         self.fixed: dict[str, float] = {}
         if not accelerator.is_main_process:
             return
@@ -67,11 +67,11 @@ class Evaluation:
                 ("log_mel", log_mel_embedding(model.encoder.log_mel, accelerator.device)),
                 ("untrained", backbone_embedding(model.encoder, accelerator.device, pooling)),
             ):
-                scores = probe(embed, pack, self.clips, model.encoder.num_samples)
+                scores = probe(embed, self.clips, model.encoder.num_samples)
                 self.fixed |= {f"{name}_{kind}": score for kind, score in scores.items()}
             print(f"probes   of family: {self.clips.describe()}; {describe(self.fixed)}")
-        elif probe_clips:
-            print("probes   none: they need clips of known single families in the training and validation splits")
+        else:
+            print("probes   none: not asked for, or no clips of known single families to learn from and be tested on")
 
     def __call__(self, run: RunFolder, step: int) -> dict[str, float]:
         """Returns the scores after `step` steps; empty on all processes but the main one."""
@@ -88,7 +88,7 @@ class Evaluation:
                 save(figure, run.figures / "reconstruction.png")
             if self.clips:
                 embed = backbone_embedding(self.model.encoder, self.accelerator.device, self.pooling)
-                values |= probe(embed, self.pack, self.clips, self.model.encoder.num_samples) | self.fixed
+                values |= probe(embed, self.clips, self.model.encoder.num_samples) | self.fixed
             save_backbone(self.model.encoder, run.backbone)
             self.model.train()
             if self.average:

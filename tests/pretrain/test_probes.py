@@ -9,8 +9,9 @@ import torch
 from backbones.ast_encoder import AstBackbone
 from backbones.log_mel import LogMel
 from backbones.mae import MaskedAutoencoder
-from data.clip import Labels
+from data.clip import Labels, LabelSet
 from data.loader import heads_of_clips
+from data.taxonomy import FAMILIES
 from data.writer import write_pack
 from pretrain.optimisation import WeightAverage, learning_rate, parameter_groups
 from pretrain.probes import ProbeClips, log_mel_embedding, probe
@@ -22,11 +23,11 @@ CPU = torch.device("cpu")
 def test_no_timbre_is_both_learned_from_and_tested(family_pack):
     clips = ProbeClips.choose(family_pack, 60)
     groups = family_pack.column("group")
-    assert set(groups[clips.train]).isdisjoint(groups[clips.test])
-    assert len(clips.train) == 60
-    assert len(clips.test) == 30
-    assert np.bincount(clips.train_family[clips.train_family > 0]).max() == 20, "families get equal shares"
-    assert clips.num_timbres[0] == len(set(groups[family_pack.rows("train")])), "timbres are taken in turn"
+    assert set(groups[clips.train.rows]).isdisjoint(groups[clips.test.rows])
+    assert len(clips.train.rows) == 60
+    assert len(clips.test.rows) == 30
+    assert np.bincount(clips.train.family[clips.train.family > 0]).max() == 20, "families get equal shares"
+    assert clips.train.num_timbres == len(set(groups[family_pack.rows("train")])), "timbres are taken in turn"
 
 
 def test_there_is_nothing_to_probe_without_labels(make_clips, tmp_path):
@@ -34,12 +35,20 @@ def test_there_is_nothing_to_probe_without_labels(make_clips, tmp_path):
     assert ProbeClips.choose(write_pack(clips, tmp_path / "bare", processes=1), 10) is None
 
 
+def test_another_pack_is_tested_with_all_its_splits(family_pack, make_clips, tmp_path):
+    labels = Labels(family=LabelSet(("string",), complete=True))
+    other = write_pack(make_clips(20, labels=labels), tmp_path / "other", processes=1)
+    clips = ProbeClips.choose(family_pack, 60, other)
+    assert clips.train.pack is family_pack
+    assert clips.test.pack is other
+    assert len(clips.test.rows) == 20
+    assert {FAMILIES[family] for family in clips.test.family} == {"string"}
+    assert clips.describe().endswith(f"others in {other.folder}")
+
+
 def test_probes_tell_perfect_from_useless_embeddings(family_pack):
     clips = ProbeClips.choose(family_pack, 72)
-    rows, families = (
-        np.concatenate(pair) for pair in ((clips.train, clips.test), (clips.train_family, clips.test_family))
-    )
-    family = dict(zip(rows.tolist(), families.tolist(), strict=True))
+    family = {row: name for part in (clips.train, clips.test) for row, name in zip(part.rows, part.family, strict=True)}
 
     def perfect(batch):
         return torch.eye(12)[[family[row] for row in batch.rows.tolist()]] + 0.01
@@ -47,15 +56,15 @@ def test_probes_tell_perfect_from_useless_embeddings(family_pack):
     def useless(batch):
         return torch.ones(len(batch.rows), 4)
 
-    scores = probe(perfect, family_pack, clips, 8000)
+    scores = probe(perfect, clips, 8000)
     assert (scores["knn"], scores["linear"]) == (1.0, 1.0)
     assert scores["effective_rank"] == pytest.approx(2, abs=1e-3), "three points span two directions"
-    assert probe(useless, family_pack, clips, 8000)["linear"] == pytest.approx(1 / 3)
+    assert probe(useless, clips, 8000)["linear"] == pytest.approx(1 / 3)
 
 
 def test_log_mel_statistics_tell_the_families_of_the_toy_pack_apart(family_pack):
     clips = ProbeClips.choose(family_pack, 72)
-    scores = probe(log_mel_embedding(LogMel(-5.0, 4.0), CPU), family_pack, clips, 8000)
+    scores = probe(log_mel_embedding(LogMel(-5.0, 4.0), CPU), clips, 8000)
     assert scores["linear"] > 0.9
 
 
