@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument(
         "--probe_data",
         type=Path,
-        help="pack of another font to test the probes on (default: --data's validation split)",
+        help="pack of another font that probes are tested on (default: validation of --data)",
     )
     parser.add_argument("--clips", type=int, default=32_000, help="clips each run sees (default: 32000)")
     parser.add_argument("--points", type=int, default=4, help="evaluations on the curve (default: 4)")
