@@ -50,18 +50,16 @@ with the strings, the struck dulcimer with the mallets, the free reeds (accordio
 FAMILIES = tuple(INSTRUMENTS_OF_FAMILY)
 FAMILY_OF_INSTRUMENT = {name: family for family, names in INSTRUMENTS_OF_FAMILY.items() for name in names}
 
-_PARTS = {
+_KIT = ("kick_drum", "snare_drum", "tom", "hi_hat", "cymbal")
+_HIDES: dict[str, tuple[str, ...]] = {
     "string_section": ("violin", "viola", "cello", "double_bass"),
     "brass_section": ("trumpet", "trombone", "tuba", "french_horn", "cornet", "euphonium"),
-    "choir": ("voice",),
-    "drum_kit": ("kick_drum", "snare_drum", "tom", "hi_hat", "cymbal", "cowbell", "synth_drum"),
-    "synth_drum": ("kick_drum", "snare_drum", "tom", "hi_hat", "cymbal", "cowbell", "clap"),
-}
-"""A whole and its parts: a list that names the one and not the other does not say that the other is silent."""
-_OVERLAPS = {
-    name: {name, *_PARTS.get(name, ()), *(whole for whole, parts in _PARTS.items() if name in parts)}
-    for name in FAMILY_OF_INSTRUMENT
-}
+    "choir": ("voice",), "voice": ("choir",),
+    "drum_kit": (*_KIT, "synth_drum"), "synth_drum": (*_KIT, "drum_kit"),
+    **dict.fromkeys(_KIT, ("drum_kit", "synth_drum")),
+}  # fmt: skip
+"""A list that names the section and not the violin, or the snare drum and not the kit, does not say that the other is
+silent."""
 
 GENRES = (
     "country_folk", "classical", "pop_rock", "latin_soul", "jazz_blues", "electronic", "hip_hop", "world",
@@ -343,7 +341,9 @@ def labels_of(source: str, present: Iterable[str], absent: Iterable[str] = (), c
     no_instruments = set().union(*silent)
     no_families = {family for family, names in INSTRUMENTS_OF_FAMILY.items() if any(map(set(names).issubset, silent))}
     if complete and all(meaning.candidates or meaning.is_instrument is False for meaning in sounding):
-        open_ = {other for meaning in sounding for name in meaning.candidates for other in _OVERLAPS[name]}
+        open_ = {
+            other for meaning in sounding for name in meaning.candidates for other in (name, *_HIDES.get(name, ()))
+        }
         no_instruments |= set(FAMILY_OF_INSTRUMENT) - open_
         no_families |= set(FAMILIES) - {FAMILY_OF_INSTRUMENT[name] for name in open_}
     return Labels(
