@@ -80,6 +80,14 @@ class AstBackbone(nn.Module):
             hidden_dropout_prob=0.0,
             attention_probs_dropout_prob=0.0,
         )
+        return cls._drawn(config, mean, std)
+
+    def untrained_twin(self) -> "AstBackbone":
+        """The same network with new weights, drawn as `untrained` draws them."""
+        return self._drawn(self.ast.config, self.log_mel.mean, self.log_mel.std)
+
+    @classmethod
+    def _drawn(cls, config: ASTConfig, mean: float, std: float) -> "AstBackbone":
         backbone = cls(ASTModel(config), mean, std)
         embeddings = backbone.ast.embeddings
         with torch.no_grad():
@@ -87,6 +95,19 @@ class AstBackbone(nn.Module):
             embeddings.distillation_token.normal_(std=config.initializer_range)
             embeddings.position_embeddings[0, EXTRA_TOKENS:] = sine_cosine(backbone.grid, config.hidden_size)
         return backbone
+
+    def resized(self, num_frames: int) -> "AstBackbone":
+        """The same weights for clips of another length: the position table is cut or stretched, see `positions_for`."""
+        config = ASTConfig.from_dict(self.ast.config.to_dict())
+        size = config.patch_size
+        config.max_length = num_frames // size * size
+        weights = self.ast.state_dict()
+        positions = positions_for(self.ast, (config.num_mel_bins // size, num_frames // size))
+        extra = self.ast.embeddings.position_embeddings[:, :EXTRA_TOKENS]
+        weights["embeddings.position_embeddings"] = torch.cat([extra, positions], dim=1).detach()
+        ast = ASTModel(config)
+        ast.load_state_dict(weights)
+        return AstBackbone(ast, self.log_mel.mean, self.log_mel.std)
 
     @property
     def grid(self) -> tuple[int, int]:

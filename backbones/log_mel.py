@@ -22,6 +22,7 @@ FLOOR = torch.finfo(torch.float32).eps  # Kaldi takes the logarithm of no less t
 # On a CPU the work goes through the cache a few hundred frames at a time: 512 rows of 512 floats are 1 MiB. Whole
 # batches at once spend their time on page faults (benchmarks/log_mel.py).
 CPU_FRAMES_AT_ONCE = 512
+FAR_APART = 0.5  # of the standard deviation
 MEL_BLOCKS = 4  # the mel matrix is banded; four dense blocks skip most of its zeros
 
 
@@ -35,6 +36,27 @@ def frames_of(num_samples: Tensor | int) -> Tensor | int:
 def samples_of(num_frames: int) -> int:
     """The fewest samples that give `num_frames` frames."""
     return WINDOW + (num_frames - 1) * HOP
+
+
+def compare_statistics(trained: tuple[float, float], found: tuple[float, float]) -> str | None:
+    """A sentence if the log-mel of some clips lies far from what a backbone was trained with, else None.
+
+    Args:
+        trained: mean and standard deviation that the backbone normalises with.
+        found: those of the clips it is to hear.
+
+    Returns:
+        The sentence if the means are more than `FAR_APART` of a standard deviation apart, or one deviation is more
+        than ``1 + FAR_APART`` times the other.
+    """
+    (mean, std), (found_mean, found_std) = trained, found
+    ratio = max(std, found_std) / max(min(std, found_std), 1e-9)
+    if abs(mean - found_mean) <= FAR_APART * std and ratio <= 1 + FAR_APART:
+        return None
+    return (
+        f"the backbone was trained on a log-mel of mean {mean:.2f} and standard deviation {std:.2f}, these clips have "
+        f"{found_mean:.2f} and {found_std:.2f}: levels, noise or bandwidth differ; the backbone's are kept"
+    )
 
 
 class LogMel(nn.Module):

@@ -24,12 +24,13 @@ from accelerate.utils import ProjectConfiguration, set_seed
 from tqdm import tqdm
 
 from backbones.ast_encoder import AstBackbone, attention_for
-from backbones.log_mel import RATE, frames_of
+from backbones.log_mel import RATE, compare_statistics, frames_of
 from backbones.mae import DECODERS, MaskedAutoencoder
 from checkpoints.config import as_yaml_values, parse_config, run_command
 from checkpoints.errors import CheckpointError
 from checkpoints.run import RunFolder
 from checkpoints.state import Progress
+from checkpoints.weights import find_backbone
 from data.errors import DataError
 from data.loader import TrainBatches
 from data.pack import Pack
@@ -44,7 +45,7 @@ from pretrain.validation import Evaluation, target_for
 RECIPE = "pretrain/mae.py"
 ERRORS = (CheckpointError, DataError)
 DEFAULT_STEPS = 2400
-IDENTITY = ("preset", "clip_seconds", "patch_size", "clones", "batch_size", "seed")
+IDENTITY = ("preset", "init", "clip_seconds", "patch_size", "clones", "batch_size", "seed")
 """Settings that a run cannot change when it is resumed."""
 
 
@@ -55,7 +56,9 @@ class Config:
     data: Path = OFFLINE_PACK
     """Folder of the pack; the offline pack is rendered if packs/gm is not there."""
     preset: Literal["tiny", "small", "base"] = "tiny"
-    """Width of the encoder: 192, 384 or 768; 12 layers each."""
+    """Width of the encoder: 192, 384 or 768; 12 layers each. It sets the decoder's size too."""
+    init: str | None = None
+    """Encoder to go on from, in place of an untrained one: a run folder, a backbone's folder or a Hub id."""
     clip_seconds: float = 2.0
     """Length of a crop in seconds; cut down to whole patches."""
     patch_size: int = 16
@@ -183,8 +186,9 @@ def main(config: Config) -> RunFolder:
     run = open_run(accelerator, RECIPE, as_yaml_values(config), config.out or Path("runs") / name, bool(config.resume))
     announce(config, accelerator, run, pack, model, order, share, num_steps)
     other = Pack.open(config.probe_data) if config.probe_data else None
+    untrained = model.encoder.untrained_twin().to(accelerator.device) if config.init else model.encoder
     evaluation = Evaluation(
-        accelerator, pack, model, average, mask, config.target, config.eval_clips,
+        accelerator, pack, model, untrained, average, mask, config.target, config.eval_clips,
         ProbeClips.choose(pack, config.probe_clips, other), config.probe_pooling,
     )  # fmt: skip
     progress = Progress(0, {name: str(getattr(config, name)) for name in IDENTITY} | {"pack": pack.fingerprint})
@@ -251,10 +255,18 @@ def main(config: Config) -> RunFolder:
 
 
 def build_model(config: Config, pack: Pack) -> MaskedAutoencoder:
-    """An untrained encoder and decoder for crops of the config's length, with the pack's statistics."""
+    """Encoder and decoder for crops of the config's length; an untrained encoder takes the pack's statistics."""
     num_frames = frames_of(round(config.clip_seconds * RATE))
-    mean, std = pack.info.log_mel_mean, pack.info.log_mel_std
-    encoder = AstBackbone.untrained(config.preset, num_frames, mean, std, config.patch_size)
+    statistics = pack.info.log_mel_mean, pack.info.log_mel_std
+    if config.init is None:
+        encoder = AstBackbone.untrained(config.preset, num_frames, *statistics, config.patch_size)
+    else:
+        encoder = find_backbone(config.init).resized(num_frames)
+        if encoder.ast.config.patch_size != config.patch_size:
+            raise CheckpointError(
+                f"--init {config.init} has patches of {encoder.ast.config.patch_size}, --patch_size asks for "
+                f"{config.patch_size}; give that size, or start without --init"
+            )
     decoder = {key: getattr(config, f"decoder_{key}") or value for key, value in DECODERS[config.preset].items()}
     return MaskedAutoencoder(encoder, **decoder)
 
@@ -271,6 +283,7 @@ def announce(
     freq, time_ = model.encoder.grid
     precision = "float32" if accelerator.mixed_precision == "no" else f"{accelerator.mixed_precision} mixed precision"
     accelerator.print(
+        f"init     {config.init or 'untrained'}\n"
         f"pack     {config.data}: {hours}\n"
         f"model    {config.preset}: encoder {encoder / 1e6:.2f} M, decoder {decoder / 1e6:.2f} M parameters\n"
         f"clips    {model.encoder.num_samples / RATE:.3f} s, {freq} x {time_} patches of {config.patch_size}, "
@@ -280,6 +293,10 @@ def announce(
         f"device   {accelerator.device}, {precision}, {torch.get_num_threads()} thread(s)\n"
         f"run      {run.path}"
     )
+    front_end = model.encoder.log_mel
+    warning = compare_statistics((front_end.mean, front_end.std), (pack.info.log_mel_mean, pack.info.log_mel_std))
+    if warning:
+        accelerator.print(f"warning  {warning}")
 
 
 def command_line(arguments: Sequence[str]) -> Config:

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from backbones.ast_encoder import log_mel_of
+from backbones.ast_encoder import AstBackbone, log_mel_of
 from backbones.mae import MaskedAutoencoder, Reconstruction, take_tokens
 from checkpoints.run import RunFolder
 from checkpoints.weights import save_backbone
@@ -37,10 +37,10 @@ BATCH = 32
 class Evaluation:
     """Masked error, probes and a picture on the validation split; called on schedule, it also saves the backbone.
 
-    Built before a state is loaded, while the network is still untrained: its probes are the second fixed line.
-    Everything runs on the main process, while the others wait.
+    Built before a state is loaded. Everything runs on the main process, while the others wait.
 
     Args:
+        untrained: the network with untrained weights, as yet; its probes are the second fixed line.
         average: the moving average that takes the weights' place, if one is kept.
         mask: arguments of `MaskedAutoencoder.forward` that choose masks.
         target: ``normalised`` or ``raw``, see `target_for`.
@@ -50,8 +50,9 @@ class Evaluation:
     """
 
     def __init__(
-        self, accelerator: Accelerator, pack: Pack, model: MaskedAutoencoder, average: WeightAverage | None,
-        mask: dict[str, Any], target: str, num_clips: int, clips: ProbeClips | None, pooling: str,
+        self, accelerator: Accelerator, pack: Pack, model: MaskedAutoencoder, untrained: AstBackbone,
+        average: WeightAverage | None, mask: dict[str, Any], target: str, num_clips: int, clips: ProbeClips | None,
+        pooling: str,
     ):  # fmt: skip
         self.accelerator, self.pack, self.model, self.average = accelerator, pack, model, average
         self.mask, self.target, self.pooling = mask, target, pooling
@@ -65,7 +66,7 @@ class Evaluation:
         if self.clips:
             for name, embed in (
                 ("log_mel", log_mel_embedding(model.encoder.log_mel, accelerator.device)),
-                ("untrained", backbone_embedding(model.encoder, accelerator.device, pooling)),
+                ("untrained", backbone_embedding(untrained, accelerator.device, pooling)),
             ):
                 scores = probe(embed, self.clips, model.encoder.num_samples)
                 self.fixed |= {f"{name}_{kind}": score for kind, score in scores.items()}

@@ -38,7 +38,7 @@ class Tone:
 def make_clips() -> Callable[..., list[Clip]]:
     """``make_clips(count, **fields)``: clips of sines, five to a group, every third unlabelled."""
 
-    def make(count: int, rate: int = 16_000, **fields) -> list[Clip]:
+    def make(count: int, rate: int = 16_000, amplitude: float = 0.5, **fields) -> list[Clip]:
         clips = []
         for number in range(count):
             family = FAMILIES[number % len(FAMILIES)]
@@ -48,7 +48,7 @@ def make_clips() -> Callable[..., list[Clip]]:
                 "source": "toy",
                 "recording": f"{number:04d}",
                 "group": f"toy/{number // 5}",
-                "audio": Tone(hz=200 + 10 * number, seconds=0.5 + 0.01 * (number % 50), rate=rate),
+                "audio": Tone(200 + 10 * number, 0.5 + 0.01 * (number % 50), rate, amplitude),
                 "labels": Labels() if number % 3 == 2 else labels,
             }
             clips.append(Clip(**{**values, **fields}))

@@ -227,3 +227,18 @@ def test_fused_attention_but_for_half_precision_on_a_cpu():
     assert attention_for("cpu", torch.float32) == "sdpa"
     assert attention_for("cpu", torch.bfloat16) == "eager"
     assert attention_for("cuda", torch.bfloat16) == "sdpa"
+
+
+def test_a_resized_backbone_hears_a_clip_as_before():
+    torch.manual_seed(0)
+    backbone = AstBackbone.untrained("tiny", 64, -5.0, 4.0).eval()
+    waveform = 0.1 * torch.randn(1, samples_of(48))
+    shorter, longer = backbone.resized(50), backbone.resized(130)
+    assert (shorter.grid, longer.grid, backbone.grid) == ((8, 3), (8, 8), (8, 4))
+    with torch.no_grad():
+        torch.testing.assert_close(shorter.eval()(waveform).tokens, backbone(waveform).tokens)
+        long = 0.1 * torch.randn(1, samples_of(128))
+        torch.testing.assert_close(longer.eval()(long).tokens, backbone(long).tokens)
+    twin = backbone.untrained_twin()
+    assert twin.grid == backbone.grid
+    assert not torch.equal(twin.ast.layers[0].mlp.fc1.weight, backbone.ast.layers[0].mlp.fc1.weight)

@@ -6,7 +6,17 @@ import torch
 from torchaudio.compliance import kaldi
 from transformers import ASTFeatureExtractor
 
-from backbones.log_mel import HOP, LOW_HZ, PREEMPHASIS, RATE, WINDOW, LogMel, frames_of, samples_of
+from backbones.log_mel import (
+    HOP,
+    LOW_HZ,
+    PREEMPHASIS,
+    RATE,
+    WINDOW,
+    LogMel,
+    compare_statistics,
+    frames_of,
+    samples_of,
+)
 
 # In log units, against float64. The logarithm magnifies rounding where a band is nearly empty.
 MAX_ERROR, MEAN_ERROR = 5e-3, 1e-5
@@ -163,3 +173,11 @@ def test_too_short_a_clip_and_a_bad_deviation_are_named(front_end):
     for std in (0.0, -1.0, float("nan")):
         with pytest.raises(ValueError, match="must be positive"):
             LogMel(0.0, std)
+
+
+def test_statistics_are_compared_in_words():
+    assert compare_statistics((-5.0, 4.0), (-6.9, 5.9)) is None
+    said = compare_statistics((-5.0, 4.0), (-7.1, 4.0))
+    assert "mean -5.00 and standard deviation 4.00, these clips have -7.10 and 4.00" in said
+    assert compare_statistics((-5.0, 4.0), (-5.0, 2.6)) is not None
+    assert compare_statistics((-5.0, 4.0), (-5.0, 6.1)) is not None

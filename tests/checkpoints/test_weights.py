@@ -15,7 +15,7 @@ from backbones.ast_encoder import PRESETS, AstBackbone
 from backbones.log_mel import RATE, samples_of
 from backbones.pooling import mean_pool
 from checkpoints.errors import CheckpointError
-from checkpoints.weights import load_backbone, save_backbone
+from checkpoints.weights import find_backbone, load_backbone, save_backbone
 
 FRAMES = 64
 FILES = ["config.json", "model.safetensors", "preprocessor_config.json"]
@@ -80,6 +80,16 @@ def test_a_loaded_backbone_is_the_saved_one(backbone, folder):
     waveform = 0.1 * torch.randn(1, samples_of(FRAMES))
     with torch.no_grad():
         assert torch.equal(loaded.eval()(waveform).tokens, backbone(waveform).tokens)
+
+
+def test_a_backbone_is_found_by_its_run_its_folder_or_its_name_on_the_hub(backbone, folder, monkeypatch):
+    assert find_backbone(str(folder)).grid == find_backbone(str(folder.parent)).grid == backbone.grid
+    with pytest.raises(CheckpointError, match="nothing is at runs/of/mine"):
+        find_backbone("runs/of/mine")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(CheckpointError, match="nobody/nothing is no folder here, and the Hub's cache") as raised:
+        find_backbone("nobody/nothing")
+    assert "\n" not in str(raised.value)
 
 
 def test_a_second_save_takes_the_place_of_the_first(backbone, folder):

@@ -84,6 +84,28 @@ def test_the_average_is_what_is_saved(config):
     assert not averaged[name].equal(trained[f"encoder.ast.{name}"])
 
 
+def test_a_run_goes_on_from_another_runs_encoder_and_warns_of_other_levels(config, tmp_path, capsys, make_clips):
+    config.probe_clips, config.eval_every = 0, 0
+    first = main(config)
+    assert "warning" not in capsys.readouterr().out, "the statistics are the pack's own"
+    quiet = write_pack(make_clips(24, split="train", amplitude=1e-3), tmp_path / "quiet", processes=1)
+    config.init, config.data, config.out = str(first.path), quiet.folder, tmp_path / "second"
+    config.clip_seconds, config.steps, config.lr = 0.6, 1, 1e-12
+    second = main(config)
+    said = capsys.readouterr().out
+    trained = load_backbone(first.backbone).log_mel
+    assert f"init     {first.path}" in said
+    assert f"was trained on a log-mel of mean {trained.mean:.2f} and standard deviation {trained.std:.2f}" in said
+    assert f"these clips have {quiet.info.log_mel_mean:.2f} and {quiet.info.log_mel_std:.2f}" in said
+    before, after = (load_file(run.backbone / "model.safetensors") for run in (first, second))
+    name = "encoder.layer.0.intermediate.dense.weight"
+    torch.testing.assert_close(after[name], before[name], atol=1e-9, rtol=0)
+    assert load_backbone(second.backbone).log_mel.mean == trained.mean
+    config.patch_size, config.out = 8, tmp_path / "third"
+    with pytest.raises(CheckpointError, match="has patches of 16, --patch_size asks for 8"):
+        main(config)
+
+
 def test_a_bad_step_is_skipped_and_counted(config, monkeypatch):
     loss, calls = pretrain.mae.masked_patch_loss, []
 
