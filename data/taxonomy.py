@@ -1,12 +1,14 @@
 """Canonical instruments, the family of each, genres, and what each data set's own labels mean in these words.
 
-Families are NSynth's eleven (Engel et al. 2017, arXiv 1704.01279, table 3) and ``percussion``.
+Families are NSynth's eleven (Engel et al. 2017, arXiv 1704.01279, table 3) and ``percussion``. The labels of the data
+sets are in `data.aliases`.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from data.aliases import GENRE_ALIASES, INSTRUMENT_ALIASES
 from data.clip import NOTHING, UNKNOWN, Labels, LabelSet
 from data.errors import DataError
 
@@ -23,7 +25,7 @@ INSTRUMENTS_OF_FAMILY: dict[str, tuple[str, ...]] = {
     ),
     "guitar": (
         "acoustic_guitar", "electric_guitar", "banjo", "sitar", "shamisen", "lap_steel_guitar", "mandolin",
-        "ukulele", "oud", "liuqin", "zhongruan", "saraswati_veena", "tanpura",
+        "ukulele", "oud", "liuqin", "zhongruan",
     ),
     "keyboard": ("piano", "electric_piano", "harpsichord", "clavinet"),
     "mallet": (
@@ -34,7 +36,7 @@ INSTRUMENTS_OF_FAMILY: dict[str, tuple[str, ...]] = {
     "reed": ("saxophone", "oboe", "english_horn", "bassoon", "clarinet", "bagpipe", "shanai"),
     "string": (
         "violin", "viola", "cello", "double_bass", "harp", "koto", "string_section", "synth_strings", "erhu",
-        "guzheng", "sarangi",
+        "guzheng",
     ),
     "synth_lead": ("synth_lead",),
     "vocal": ("voice", "choir", "synth_voice"),
@@ -63,7 +65,7 @@ silent."""
 
 GENRES = (
     "country_folk", "classical", "pop_rock", "latin_soul", "jazz_blues", "electronic", "hip_hop", "world",
-    "experimental", "spoken",
+    "experimental",
 )  # fmt: skip
 """IRMAS's five, and what the Free Music Archive (OpenMIC) and MedleyDB name beside them."""
 
@@ -101,13 +103,6 @@ def _meaning(target: str) -> Meaning:
 
 
 _WORDS = {"any": True, "maybe": None, "none": False}
-"""Some instrument, nobody knows which; perhaps an instrument; no instrument."""
-
-
-def _aliases(table: dict[str, str]) -> dict[str, Meaning]:
-    """From ``{target: "label | label"}``; several instruments in a target mean: one or more of these."""
-    return {label: _meaning(target) for target, labels in table.items() for label in labels.split(" | ")}
-
 
 _GM_PROGRAMS: tuple[tuple[str, tuple[int, ...]], ...] = (
     ("piano", (0, 1, 2, 3)), ("electric_piano", (4, 5)), ("harpsichord", (6,)), ("clavinet", (7,)),
@@ -145,148 +140,15 @@ INSTRUMENT_OF_GM_DRUM = {key: name for name, keys in _GM_DRUMS for key in keys}
 """Key on General MIDI's drum channel to instrument. Left out: the vibraslap (58), the whistles (71, 72) and the
 cuica (78, 79), which are none of these."""
 
-# A voice, in all data sets, is one that sings or raps, alone or with others. Speech is no instrument.
-_IRMAS = _aliases({
-    "cello": "cel", "clarinet": "cla", "flute": "flu", "acoustic_guitar": "gac", "electric_guitar": "gel",
-    "organ": "org", "piano": "pia", "saxophone": "sax", "trumpet": "tru", "violin": "vio", "voice": "voi",
-})  # fmt: skip
-
-# Its classes are AudioSet's: drums leave out the cymbals, which leave out nothing that is struck like one.
-# Lossy: a synthesizer may play the part of any family.
-_OPENMIC = _aliases({
-    "accordion": "accordion", "banjo": "banjo", "family:bass": "bass", "cello": "cello", "clarinet": "clarinet",
-    "cymbal hi_hat": "cymbals", "drum_kit kick_drum snare_drum tom hand_drum taiko timpani synth_drum": "drums",
-    "flute": "flute", "acoustic_guitar electric_guitar lap_steel_guitar": "guitar",
-    "family:mallet": "mallet_percussion", "mandolin": "mandolin", "organ": "organ", "piano": "piano",
-    "saxophone": "saxophone", "any": "synthesizer", "trombone": "trombone", "trumpet": "trumpet",
-    "ukulele": "ukulele", "violin": "violin", "voice": "voice",
-})  # fmt: skip
-
-# Lossy: sections of one instrument are that instrument, the yangqin is a dulcimer, the bandoneon an accordion, the
-# bass drum a kick drum, goblet drums, congas, bongos and tabla are hand drums, maracas, cabasa and rattle shakers.
-# "Main System" is the room, in which everybody plays; "Unlabeled", a sampler or an effect may be anything.
-_MEDLEYDB = _aliases({
-    "erhu": "erhu", "violin": "violin | violin section", "viola": "viola | viola section",
-    "cello": "cello | cello section", "double_bass double_bass_plucked": "double bass",
-    "string_section": "string section", "acoustic_guitar": "acoustic guitar", "banjo": "banjo",
-    "guzheng": "guzheng", "harp": "harp", "harpsichord": "harpsichord", "liuqin": "liuqin", "mandolin": "mandolin",
-    "oud": "oud", "lap_steel_guitar": "slide guitar | lap steel guitar", "ukulele": "ukulele",
-    "zhongruan": "zhongruan", "sitar": "sitar", "dulcimer": "dulcimer | yangqin", "piano": "piano | tack piano",
-    "dizi": "dizi", "flute": "flute | flute section", "piccolo": "piccolo", "bamboo_flute": "bamboo flute",
-    "pan_flute": "panpipes", "recorder": "recorder",
-    "saxophone": "alto saxophone | baritone saxophone | tenor saxophone | soprano saxophone",
-    "clarinet": "bass clarinet | clarinet | clarinet section", "oboe": "oboe", "english_horn": "english horn",
-    "bassoon": "bassoon", "bagpipe": "bagpipe", "trumpet": "trumpet | trumpet section", "cornet": "cornet",
-    "trombone": "trombone | trombone section", "french_horn": "french horn | french horn section",
-    "euphonium": "euphonium", "tuba": "tuba", "brass_section": "brass section",
-    "brass_section saxophone": "horn section", "harmonica": "harmonica", "concertina": "concertina",
-    "accordion": "accordion | bandoneon", "harmonium": "harmonium", "organ": "pipe organ | electronic organ",
-    "melodica": "melodica",
-    "voice": "male singer | female singer | male rapper | female rapper | beatboxing | vocalists",
-    "none": "male speaker | female speaker", "maybe": "crowd | sampler | fx/processed sound | Unlabeled",
-    "triangle": "triangle", "sleigh_bells": "sleigh bells", "cowbell": "cowbell",
-    "shaker": "cabasa | rattle | shaker | maracas", "hi_hat": "high hat", "gong": "gong", "scraper": "guiro",
-    "family:percussion": "gu | auxiliary percussion", "cymbal": "cymbal",
-    "tubular_bells wind_chimes": "chimes", "castanets": "castanet", "clap": "claps", "xylophone": "xylophone",
-    "vibraphone": "vibraphone", "marimba": "marimba", "glockenspiel": "glockenspiel", "whistle": "whistle",
-    "timpani": "timpani", "tom": "toms", "snare_drum": "snare drum", "kick_drum": "kick drum | bass drum",
-    "hand_drum": "bongo | conga | darbuka | doumbek | tabla", "tambourine": "tambourine", "drum_kit": "drum set",
-    "electric_guitar": "clean electric guitar | distorted electric guitar", "electric_bass": "electric bass",
-    "synth_drum": "drum machine", "electric_piano": "electric piano",
-    "any": "synthesizer | theremin | scratches | Main System",
-})  # fmt: skip
-
-# MusicNet counts General MIDI's programs from 1; those that have no instrument here are sound effects or chords.
-_MUSICNET = {
+ALIASES: dict[str, dict[str, Meaning]] = {
+    source: {label: _meaning(target) for label, target in table.items()} for source, table in INSTRUMENT_ALIASES.items()
+}
+# MusicNet counts General MIDI's programs from 1.
+ALIASES["musicnet"] = {
     str(program + 1): _meaning(INSTRUMENT_OF_GM_PROGRAM.get(program, "any" if program < 120 else "none"))
     for program in range(128)
 }
-
-# Church bells may be rung as music.
-_ESC50 = _aliases({
-    "maybe": "church_bells",
-    "none": "dog | rooster | pig | cow | frog | cat | hen | insects | sheep | crow | rain | sea_waves | "
-    "crackling_fire | crickets | chirping_birds | water_drops | wind | pouring_water | toilet_flush | thunderstorm | "
-    "crying_baby | sneezing | clapping | breathing | coughing | footsteps | laughing | brushing_teeth | snoring | "
-    "drinking_sipping | door_wood_knock | mouse_click | keyboard_typing | door_wood_creaks | can_opening | "
-    "washing_machine | vacuum_cleaner | clock_alarm | clock_tick | glass_breaking | helicopter | chainsaw | siren | "
-    "car_horn | engine | train | airplane | fireworks | hand_saw",
-})  # fmt: skip
-
-# AudioSet's tree, whose guitars include the bass guitar and whose percussion includes the mallets; a parent stands
-# for its children, so hand over the most specific labels of a clip only. Lossy: a piano may be electric, a bass drum
-# is a kick drum, tabla are hand drums. Bells, chimes and telephones may play music; a crowd may sing.
-_FSD50K = _aliases({
-    "accordion": "Accordion", "acoustic_guitar": "Acoustic_guitar", "kick_drum": "Bass_drum",
-    "electric_bass": "Bass_guitar", "cowbell": "Cowbell", "cymbal": "Crash_cymbal", "cymbal hi_hat": "Cymbal",
-    "drum_kit": "Drum_kit", "electric_guitar": "Electric_guitar", "glockenspiel": "Glockenspiel", "gong": "Gong",
-    "harmonica": "Harmonica", "harp": "Harp", "hi_hat": "Hi-hat", "marimba xylophone": "Marimba_and_xylophone",
-    "organ": "Organ", "piano": "Piano", "shaker": "Rattle_(instrument)", "snare_drum": "Snare_drum",
-    "hand_drum": "Tabla", "tambourine": "Tambourine", "trumpet": "Trumpet",
-    "voice": "Female_singing | Male_singing | Singing", "family:mallet": "Mallet_percussion",
-    "family:brass": "Brass_instrument", "family:flute family:reed": "Wind_instrument_and_woodwind_instrument",
-    "violin viola cello double_bass string_section erhu": "Bowed_string_instrument",
-    "acoustic_guitar electric_guitar lap_steel_guitar electric_bass": "Guitar | Strum",
-    "family:guitar electric_bass double_bass_plucked harp koto guzheng": "Plucked_string_instrument",
-    "kick_drum snare_drum tom hand_drum taiko timpani tambourine synth_drum": "Drum",
-    "family:percussion family:mallet": "Percussion",
-    "any": "Keyboard_(musical) | Music | Musical_instrument | Scratching_(performance_technique)",
-    "maybe": "Bell | Chime | Church_bell | Crowd | Doorbell | Human_voice | Ringtone | Wind_chime",
-    "none": "Accelerating_and_revving_and_vroom | Aircraft | Alarm | Animal | Applause | Bark | "
-    "Bathtub_(filling_or_washing) | Bicycle | Bicycle_bell | Bird | Bird_vocalization_and_bird_call_and_bird_song | "
-    "Boat_and_Water_vehicle | Boiling | Boom | Breathing | Burping_and_eructation | Bus | Buzz | Camera | Car | "
-    "Car_passing_by | Cat | Chatter | Cheering | Chewing_and_mastication | Chicken_and_rooster | "
-    "Child_speech_and_kid_speaking | Chink_and_clink | Chirp_and_tweet | Chuckle_and_chortle | Clapping | Clock | "
-    "Coin_(dropping) | Computer_keyboard | Conversation | Cough | Crack | Crackle | Cricket | Crow | "
-    "Crumpling_and_crinkling | Crushing | Crying_and_sobbing | Cupboard_open_or_close | Cutlery_and_silverware | "
-    "Dishes_and_pots_and_pans | Dog | Domestic_animals_and_pets | Domestic_sounds_and_home_sounds | Door | "
-    "Drawer_open_or_close | Drill | Drip | Engine | Engine_starting | Explosion | Fart | "
-    "Female_speech_and_woman_speaking | Fill_(with_liquid) | Finger_snapping | Fire | Fireworks | "
-    "Fixed-wing_aircraft_and_airplane | Fowl | Frog | Frying_(food) | Gasp | Giggle | Glass | Growling | "
-    "Gull_and_seagull | Gunshot_and_gunfire | Gurgling | Hammer | Hands | Hiss | Human_group_actions | Idling | "
-    "Insect | Keys_jangling | Knock | Laughter | Liquid | Livestock_and_farm_animals_and_working_animals | "
-    "Male_speech_and_man_speaking | Mechanical_fan | Mechanisms | Meow | Microwave_oven | Motor_vehicle_(road) | "
-    "Motorcycle | Ocean | Packing_tape_and_duct_tape | Pour | Power_tool | Printer | Purr | "
-    "Race_car_and_auto_racing | Rail_transport | Rain | Raindrop | Ratchet_and_pawl | Rattle | Respiratory_sounds | "
-    "Run | Sawing | Scissors | Screaming | Screech | Shatter | Shout | Sigh | Sink_(filling_or_washing) | Siren | "
-    "Skateboard | Slam | Sliding_door | Sneeze | Speech | Speech_synthesizer | Splash_and_splatter | Squeak | "
-    "Stream | Subway_and_metro_and_underground | Tap | Tearing | Telephone | Thump_and_thud | Thunder | "
-    "Thunderstorm | Tick | Tick-tock | Toilet_flush | Tools | Traffic_noise_and_roadway_noise | Train | "
-    "Trickle_and_dribble | Truck | Typewriter | Typing | Vehicle | Vehicle_horn_and_car_horn_and_honking | "
-    "Walk_and_footsteps | Water | Water_tap_and_faucet | Waves_and_surf | Whispering | "
-    "Whoosh_and_swoosh_and_swish | Wild_animals | Wind | Wood | Writing | Yell | Zipper_(clothing)",
-})  # fmt: skip
-
-_MUSAN = _aliases({"any": "music", "none": "speech | noise"})
-_URBANSOUND8K = _aliases({
-    "any": "street_music",
-    "none": "air_conditioner | car_horn | children_playing | dog_bark | drilling | engine_idling | gun_shot | "
-    "jackhammer | siren",
-})  # fmt: skip
-
-_MIR = _MEDLEYDB | _IRMAS | _OPENMIC
-ALIASES: dict[str, dict[str, Meaning]] = {
-    "irmas": _IRMAS, "openmic": _OPENMIC, "medleydb": _MEDLEYDB, "musicnet": _MUSICNET, "esc50": _ESC50,
-    "fsd50k": _FSD50K, "musan": _MUSAN, "urbansound8k": _URBANSOUND8K, "mir": _MIR,
-}  # fmt: skip
 """Source to its own labels, exactly as published, to what they mean."""
-
-
-def _genres(table: dict[str | None, str]) -> dict[str, str | None]:
-    return {name: genre for genre, names in table.items() for name in names.split(" | ")}
-
-
-GENRE_ALIASES: dict[str, dict[str, str | None]] = {
-    "irmas": _genres({
-        "country_folk": "cou_fol", "classical": "cla", "pop_rock": "pop_roc", "latin_soul": "lat_sou",
-        "jazz_blues": "jaz_blu",
-    }),
-    "medleydb": _genres({
-        "classical": "Classical", "pop_rock": "Rock | Pop", "jazz_blues": "Jazz", "hip_hop": "Rap",
-        "world": "World/Folk", None: "Singer/Songwriter | Fusion | Electronic/Fusion | Musical Theatre",
-    }),
-}  # fmt: skip
-"""Source to its own names of genres to one of `GENRES`, or None for a name that says nothing here."""
 
 
 def meaning_of(source: str, name: str) -> Meaning:
@@ -367,6 +229,6 @@ def _look_up(tables: dict[str, dict], source: str, name: str, kind: str):
         raise DataError(f"expected one of {', '.join(tables)} as the name of a data set, found {source!r}")
     if name not in tables[source]:
         close = get_close_matches(name, tables[source], n=3, cutoff=0.5)
-        hint = f"did it mean {' or '.join(close)}?" if close else "add it to data/taxonomy.py"
+        hint = f"did it mean {' or '.join(close)}?" if close else "add it to data/aliases.py"
         raise DataError(f"expected a {kind} of {source}, found {name!r}; {hint}")
     return tables[source][name]
