@@ -85,10 +85,10 @@ _FSD50K = _labels({
     "hand_drum": "Tabla", "tambourine": "Tambourine", "trumpet": "Trumpet",
     "voice": "Female_singing | Male_singing | Singing", "family:mallet": "Mallet_percussion",
     "family:brass": "Brass_instrument", "family:flute family:reed": "Wind_instrument_and_woodwind_instrument",
-    "violin viola cello double_bass string_section erhu": "Bowed_string_instrument",
+    "violin viola cello double_bass double_bass_plucked string_section erhu": "Bowed_string_instrument",
     "acoustic_guitar electric_guitar lap_steel_guitar electric_bass": "Guitar | Strum",
     "family:guitar electric_bass double_bass_plucked harp koto guzheng": "Plucked_string_instrument",
-    "kick_drum snare_drum tom hand_drum taiko timpani tambourine synth_drum": "Drum",
+    "kick_drum snare_drum tom hand_drum taiko timpani synth_drum": "Drum",
     "family:percussion family:mallet": "Percussion",
     "any": "Keyboard_(musical) | Music | Musical_instrument | Scratching_(performance_technique)",
     "maybe": "Bell | Chime | Church_bell | Crowd | Doorbell | Human_voice | Ringtone | Wind_chime",
@@ -117,6 +117,7 @@ _FSD50K = _labels({
     "Whoosh_and_swoosh_and_swish | Wild_animals | Wind | Wood | Writing | Yell | Zipper_(clothing)",
 })  # fmt: skip
 
+# Its annotations say Y or N under vocals.
 _MUSAN = _labels({"any": "music", "voice": "vocals", "none": "speech | noise"})
 _URBANSOUND8K = _labels({
     "any": "street_music",
