@@ -3,13 +3,15 @@
     python -m data.describe packs/gm
     python -m data.describe packs/gm --verify --json
 
-Prints clips and hours by split and source, labels by level, durations, loudness and problems, and writes a figure.
+Prints clips and hours by split and source, labels by level, how far drawn splits are from the shares asked for,
+durations, loudness, leaks between splits and problems, and writes a figure.
 """
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +24,12 @@ from data.command import run
 from data.decode import RATE
 from data.errors import DataError
 from data.figure import draw
+from data.leaks import find_leaks
 from data.manifest import LABEL_SETS
-from data.pack import Pack
-from data.prepare import rejects_by_reason, summary
+from data.pack import REJECTED_NAME, Pack
+from data.prepare import leak_lines, summary
+from data.rejected import count_reasons, read_rejected
+from data.splits import given_splits, known_labels
 
 LEVELS = ("is_instrument", "family", "instrument", "timbre", "genre", "drums", "production", "qualities")
 QUANTILES = {"min": 0.0, "5 %": 0.05, "median": 0.5, "95 %": 0.95, "max": 1.0}
@@ -32,12 +37,13 @@ CLIPPED_SAMPLES = 4
 """A clip counts as clipped from so many samples at full scale; one is just its peak."""
 QUIET_DBFS = -60.0
 NAMES_SHOWN = 12
+FARTHEST_SHOWN = 5
 YES_NO = {"true": "yes", "false": "no"}
 
 
 def describe(pack: Pack) -> dict[str, Any]:
     """Everything that the command says, as JSON has it."""
-    manifest = pack.manifest
+    manifest, rejected = pack.manifest, read_rejected(pack.folder)
     return {
         "folder": str(pack.folder),
         "clips": pack.info.num_clips,
@@ -48,8 +54,10 @@ def describe(pack: Pack) -> dict[str, Any]:
         "duration_s": _quantiles(manifest["num_samples"].to_numpy() / RATE),
         "rms_dbfs": _quantiles(manifest["rms_dbfs"].to_numpy()),
         "peak_dbfs": _quantiles(manifest["peak_dbfs"].to_numpy()),
+        "drawn_splits": drawn_splits(pack),
         "log_mel": {"mean": pack.info.log_mel_mean, "std": pack.info.log_mel_std},
-        "rejected": dict(rejects_by_reason(pack).most_common()),
+        "rejected": {kind: dict(reasons.most_common()) for kind, reasons in count_reasons(rejected).items()},
+        "leaks": [asdict(leak) for leak in find_leaks(manifest, rejected)],
         "problems": problems(pack),
     }
 
@@ -79,15 +87,35 @@ def _quantiles(values: np.ndarray) -> dict[str, float]:
     return {name: round(float(np.quantile(values, share)), 3) for name, share in QUANTILES.items()}
 
 
+def drawn_splits(pack: Pack) -> dict[str, Any] | None:
+    """The shares of the clips whose split was drawn, all of them and by label, and how far they are from those asked.
+
+    ``off`` is the largest difference over the splits. None if the sources gave every split.
+    """
+    manifest = pack.manifest.filter(pc.field("is_split_drawn"))
+    if not manifest.num_rows:
+        return None
+    clips, labels, names = known_labels(manifest)
+    counts = np.zeros((len(names), len(SPLITS)), np.int64)
+    np.add.at(counts, (labels, given_splits(manifest)[clips]), 1)
+    asked = np.array([pack.info.split_shares[split] for split in SPLITS])
+    shares = counts / counts.sum(axis=1, keepdims=True)
+    found: dict[str, dict[str, Any]] = {}
+    for (level, name), number, of_label in zip(names, counts.sum(axis=1).tolist(), shares, strict=True):
+        found.setdefault(level, {})[name] = {
+            "clips": number,
+            **{split: round(share, 6) for split, share in zip(SPLITS, of_label.tolist(), strict=True)},
+            "off": round(float(np.abs(of_label - asked).max()), 6),
+        }
+    everything = found.pop("clips")["all"]
+    return {"asked": pack.info.split_shares, "all": everything, "labels": found}
+
+
 def problems(pack: Pack) -> list[str]:
     """One sentence for everything in a pack that may spoil training or its measurement."""
     manifest, found = pack.manifest, []
     found += [f"the {split} split is empty" for split in SPLITS[:2] if not pack.info.splits[split]["clips"]]
     found += _duplicates(manifest)
-    for column in ("group", "timbre"):
-        crossing = _crossing(manifest, column)
-        if crossing:
-            found.append(f"{column}s in more than one split: {len(crossing):,} ({_listed(crossing)})")
     clipped = manifest.filter(pc.field("num_clipped") >= CLIPPED_SAMPLES)
     if clipped.num_rows:
         share = clipped.num_rows / manifest.num_rows
@@ -106,25 +134,13 @@ def problems(pack: Pack) -> list[str]:
         if unseen:
             found.append(f"{level} labels that occur in train and not in validation: {len(unseen)} ({_listed(unseen)})")
     if pack.info.num_rejected:
-        found.append(f"rejected recordings or clips: {pack.info.num_rejected:,} (see rejected.csv)")
+        found.append(f"rejected recordings or clips: {pack.info.num_rejected:,} (see {REJECTED_NAME})")
     return found
 
 
 def _duplicates(manifest: pa.Table) -> list[str]:
-    table = manifest.select(["checksum", "split"]).group_by("checksum")
-    table = table.aggregate([([], "count_all"), ("split", "count_distinct")]).filter(pc.field("count_all") > 1)
-    if not table.num_rows:
-        return []
-    spare = pc.sum(table["count_all"]).as_py() - table.num_rows
-    across = table.filter(pc.field("split_count_distinct") > 1).num_rows
-    where = f"{across:,} of the sounds in more than one split" if across else "none in another split"
-    return [f"clips equal to another to the last sample: {spare:,}, {where}"]
-
-
-def _crossing(manifest: pa.Table, column: str) -> list[str]:
-    table = manifest.select([column, "split"]).filter(pc.is_valid(pc.field(column)))
-    table = table.group_by(column).aggregate([("split", "count_distinct")])
-    return sorted(table.filter(pc.field("split_count_distinct") > 1)[column].to_pylist())
+    spare = manifest.num_rows - pc.count_distinct(manifest["checksum"]).as_py()
+    return [f"clips equal to another to the last sample: {spare:,}"] if spare else []
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -156,9 +172,26 @@ def as_text(report: dict[str, Any], pack: Pack) -> str:
     if report["log_mel"]["mean"] is not None:
         lines.append(f"log-mel of the training split: mean {report['log_mel']['mean']:.4f}, "
                      f"standard deviation {report['log_mel']['std']:.4f}")  # fmt: skip
+    lines += ["", *(_share_lines(report["drawn_splits"]) if report["drawn_splits"] else ["no split was drawn"])]
+    lines += ["", *(leak_lines(pack) or ["leaks: none found"])]
     lines += ["", "problems:" if report["problems"] else "problems: none found"]
     lines += [f"  {problem}" for problem in report["problems"]]
     return "\n".join(lines)
+
+
+def _share_lines(drawn: dict[str, Any]) -> list[str]:
+    """The shares of drawn splits, and the labels that are farthest from them."""
+    labels = [(label["off"], f"{level} {YES_NO.get(name, name)}", label)
+              for level, of_level in drawn["labels"].items() for name, label in of_level.items()]  # fmt: skip
+    labels.sort(key=lambda item: (-item[0], item[1]))
+    width = max([24, *(len(name) + 4 for _, name, _ in labels[:FARTHEST_SHOWN])])
+    rows = [("asked for", drawn["asked"]), (f"all {drawn['all']['clips']:,} drawn clips", drawn["all"])]
+    rows += [(f"  {name}", label) for _, name, label in labels[:FARTHEST_SHOWN]]
+    off = np.mean([off for off, _, _ in labels])
+    lines = [f"{'shares of drawn splits':<{width}}" + "".join(f"{split:>12}" for split in SPLITS)]
+    lines += [f"{name:<{width}}" + "".join(f"{shares[split]:>12.1%}" for split in SPLITS) for name, shares in rows]
+    lines.insert(3, f"{len(labels)} labels are off by {off:.1%} on average, the farthest:")
+    return lines
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -21,6 +21,7 @@ SCHEMA = pa.schema(
         ("recording", pa.string()),
         ("group", pa.string()),
         ("split", pa.string()),
+        ("is_split_drawn", pa.bool_()),  # its source gave none
         ("start_s", pa.float64()),
         ("duration_s", pa.float64()),
         ("num_samples", pa.int64()),
@@ -54,15 +55,19 @@ SCHEMA = pa.schema(
 """Unknown labels are null, never a default."""
 
 
-def row_of(clip: Clip, split: str, pcm: Pcm, checksum: str, shard: int, offset: int) -> dict[str, Any]:
-    """The manifest's row of a clip that lies at ``offset`` samples into shard number ``shard``."""
+def row_of(clip: Clip, pcm: Pcm, checksum: str, shard: int, offset: int) -> dict[str, Any]:
+    """The manifest's row of a clip that lies at ``offset`` samples into shard number ``shard``.
+
+    The split is still the one that the source gives.
+    """
     labels = clip.labels
     return {
         "id": clip.id,
         "source": clip.source,
         "recording": clip.recording,
         "group": clip.group,
-        "split": split,
+        "split": clip.split,
+        "is_split_drawn": clip.split is None,
         "start_s": clip.start_s,
         "duration_s": len(pcm.samples) / RATE,
         "num_samples": len(pcm.samples),

@@ -4,7 +4,7 @@
 
     manifest.parquet     one row a clip, columns in `data.manifest.SCHEMA`
     shard_00000.i16 ...  little-endian int16 samples, one clip after another
-    rejected.csv         source, recording, reason of what could not be used
+    rejected.csv         what was not taken, columns in `data.rejected.Rejected`
     pack.json            `PackInfo`; written last, so a folder that has it is whole
 
 `data.writer.write_pack` writes one. B rows of a batch, S samples, N clips of the pack.
@@ -55,6 +55,11 @@ class PackInfo:
     """Hz."""
     num_clips: int
     num_rejected: int
+    """Recordings and clips that cannot be used."""
+    num_duplicates: int
+    """Clips dropped for having the sound of another, to the last sample."""
+    num_left_out: int
+    """Recordings and clips that their source left out on purpose."""
     hours: float
     splits: dict[str, dict[str, float]]
     """Clips and hours of every split."""
@@ -62,6 +67,8 @@ class PackInfo:
     """Clips, hours and licence of every source."""
     taxonomy_version: int
     seed: int
+    split_shares: dict[str, float]
+    """Asked for where the split was left open."""
     min_seconds: float
     log_mel_mean: float | None
     """Of AST's log-mel over a sample of the training split; None without training clips."""

@@ -1,4 +1,4 @@
-"""What a preparation will do, settled before any sound is read: clips in order, their splits, the units."""
+"""What a preparation will do, settled before any sound is read: clips in their order, and the units of work."""
 
 import hashlib
 import re
@@ -10,6 +10,9 @@ from data.clip import SPLITS, Clip, Reject
 from data.decode import RATE
 from data.errors import DataError
 from data.pack import VERSION
+from data.splits import SHARES
+
+DUPLICATES = ("drop", "keep")
 
 MAX_UNITS = 256
 """Shards at most: every open shard costs a reading process a file descriptor."""
@@ -19,15 +22,31 @@ _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 @dataclass(frozen=True, slots=True)
+class Options:
+    """What decides, beside the clips, what a pack will hold."""
+
+    seed: int = 0
+    """Of drawn splits, and of the clips that the statistics are taken from."""
+    min_seconds: float = 0.25
+    """Shorter clips are rejected."""
+    split_shares: tuple[float, ...] = SHARES
+    """Of the clips whose split the source leaves open; see `data.splits.check_shares`."""
+    duplicates: str = "drop"
+    """One of `DUPLICATES`: what becomes of clips with the sound of an earlier one."""
+
+    def __post_init__(self):
+        if self.duplicates not in DUPLICATES:
+            raise DataError(f"--duplicates should be one of {', '.join(DUPLICATES)}, {self.duplicates!r} found")
+
+
+@dataclass(frozen=True, slots=True)
 class Unit:
     """Clips that one process turns into one shard."""
 
     number: int
     clips: tuple[Clip, ...]
-    splits: tuple[str, ...]
-    """The split of every clip."""
     excerpts: tuple[float | None, ...]
-    """Where in every clip the log-mel is measured, see `data.statistics.excerpts`; None where it is not."""
+    """Where in every clip the log-mel is measured, see `data.statistics.candidates`; None where it is not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,35 +57,28 @@ class Plan:
     rejects: tuple[Reject, ...]
     """What the sources themselves could not use."""
     num_clips: int
-    seed: int
-    min_seconds: float
+    options: Options
     fingerprint: str
 
 
-def make_plan(found: Iterable[Clip | Reject], seed: int, min_seconds: float) -> Plan:
-    """Settles splits and units.
-
-    A clip without a split gets the one of its group: the one that the source gave to other clips of the group, or
-    by a hash of seed and group train, validation or test at 80, 10 and 10 %.
+def make_plan(found: Iterable[Clip | Reject], options: Options) -> Plan:
+    """Settles units and the clips that are measured; splits that are open stay so until the clips have been read.
 
     Raises:
-        DataError: an id occurs twice, a group crosses splits, or a split has an unknown name.
+        DataError: an id occurs twice, or a split has an unknown name.
     """
     clips: list[Clip] = []
     rejects: list[Reject] = []
     for item in found:
+        item = item if isinstance(item, Reject) else _checked(item)
         (rejects if isinstance(item, Reject) else clips).append(item)
     _check_ids(clips)
-    split_of_group = _splits(clips, seed)
-    splits = [split_of_group[clip.group] for clip in clips]
-    training_ids = (clip.id for clip, split in zip(clips, splits, strict=True) if split == "train")
-    excerpts = statistics.excerpts(training_ids, seed)
+    excerpts = statistics.candidates(clips, options.seed, options.split_shares[0])
     size = max(MIN_CLIPS, -(-len(clips) // MAX_UNITS))
     units = tuple(
         Unit(
             number=start // size,
             clips=tuple(clips[start : start + size]),
-            splits=tuple(splits[start : start + size]),
             excerpts=tuple(excerpts.get(clip.id) for clip in clips[start : start + size]),
         )
         for start in range(0, len(clips), size)
@@ -75,10 +87,20 @@ def make_plan(found: Iterable[Clip | Reject], seed: int, min_seconds: float) -> 
         units=units,
         rejects=tuple(rejects),
         num_clips=len(clips),
-        seed=seed,
-        min_seconds=min_seconds,
-        fingerprint=_fingerprint(clips, splits, rejects, seed, min_seconds),
+        options=options,
+        fingerprint=_fingerprint(clips, rejects, options),
     )
+
+
+def _checked(clip: Clip) -> Clip | Reject:
+    if clip.split not in (None, *SPLITS):
+        raise DataError(f"the split of {clip.id} should be one of {', '.join(SPLITS)}, {clip.split!r} found")
+    try:
+        f"{clip.id}{clip.recording}{clip.group}".encode()
+    except UnicodeEncodeError:
+        name = clip.recording.encode(errors="backslashreplace").decode()
+        return Reject(clip.source, name, "the name is not UTF-8: a manifest cannot hold it, rename the recording")
+    return clip
 
 
 def _check_ids(clips: list[Clip]) -> None:
@@ -91,41 +113,16 @@ def _check_ids(clips: list[Clip]) -> None:
         seen.add(clip.id)
 
 
-def _splits(clips: list[Clip], seed: int) -> dict[str, str]:
-    split_of_group: dict[str, str] = {}
-    for clip in clips:
-        if clip.split is None:
-            continue
-        if clip.split not in SPLITS:
-            raise DataError(f"the split of {clip.id} should be one of {', '.join(SPLITS)}, {clip.split!r} found")
-        known = split_of_group.setdefault(clip.group, clip.split)
-        if known != clip.split:
-            raise DataError(
-                f"no group may cross splits, but {clip.group} is in {known} and, with {clip.id}, in {clip.split}; "
-                "give all its clips one split"
-            )
-    for clip in clips:
-        if clip.group not in split_of_group:
-            split_of_group[clip.group] = _drawn_split(clip.group, seed)
-    return split_of_group
-
-
-def _drawn_split(group: str, seed: int) -> str:
-    digest = hashlib.blake2b(f"{seed}/{group}".encode(), digest_size=8).digest()
-    share = int.from_bytes(digest, "big") / 2**64
-    return "train" if share < 0.8 else "validation" if share < 0.9 else "test"
-
-
-def _fingerprint(clips: list[Clip], splits: list[str], rejects: list[Reject], seed: int, min_seconds: float) -> str:
+def _fingerprint(clips: list[Clip], rejects: list[Reject], options: Options) -> str:
     digest = hashlib.blake2b(digest_size=16)
 
     def add(value: object) -> None:
         digest.update(repr(value).encode() + b"\n")
 
-    add((VERSION, taxonomy.VERSION, RATE, seed, min_seconds, len(clips)))
-    for clip, split in zip(clips, splits, strict=True):
+    add((VERSION, taxonomy.VERSION, RATE, options, len(clips)))
+    for clip in clips:
         # A plain object's repr holds its address, which differs from run to run.
-        add((split, _ADDRESS.sub("", repr(clip))))
+        add(_ADDRESS.sub("", repr(clip)))
     for reject in rejects:
         add(reject)
     return digest.hexdigest()

@@ -10,7 +10,6 @@ A command that was interrupted or killed continues where it was when it is given
 
 import argparse
 import ast
-import csv
 import dataclasses
 import difflib
 import inspect
@@ -20,7 +19,6 @@ import sys
 import textwrap
 import time
 import typing
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,8 +29,12 @@ from tqdm import tqdm
 from data.clip import Clip, Reject
 from data.command import run
 from data.errors import DataError
+from data.leaks import find_leaks
 from data.pack import REJECTED_NAME, Pack
+from data.plan import DUPLICATES
+from data.rejected import BROKEN, DUPLICATE, LEFT_OUT, count_reasons, read_rejected
 from data.sources import SOURCES
+from data.splits import SHARES
 from data.writer import MAX_REJECT_SHARE, MIN_SECONDS, write_pack
 
 EXAMPLES = """\
@@ -44,6 +46,8 @@ examples:
   python -m data.prepare gm nsynth=~/nsynth folder=~/recordings --out packs/all --processes 8
       several sources in one pack; give the same command again to continue after a kill
 """
+
+TITLES = {BROKEN: "rejected", DUPLICATE: "dropped as duplicates", LEFT_OUT: "left out on purpose"}
 
 
 @dataclass(frozen=True)
@@ -108,9 +112,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 min_seconds=args.min_seconds,
                 max_reject_share=args.max_reject_share,
                 seed=args.seed,
+                split_shares=args.split_shares,
+                duplicates=args.duplicates,
                 overwrite=args.overwrite,
                 progress=bar.show,
             )
+        lines = [summary(pack), *leak_lines(pack)]
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -118,36 +125,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted; give the same command again to continue", file=sys.stderr)
         return 130
     print(f"prepared in {time.monotonic() - began:.1f} s" if bar.was_shown else f"{out} is already whole")
-    print(summary(pack))
+    print("\n".join(lines))
     return 0
 
 
 def summary(pack: Pack) -> str:
-    """Clips and hours by split and source, rejects by reason, and where the pack lies."""
+    """Clips and hours by split and source, what was not taken by reason, and where the pack lies."""
     info = pack.info
     lines = [f"{'':<12}{'clips':>10}{'hours':>10}"]
     for name, counts in {**info.splits, **info.sources}.items():
         lines.append(f"{name:<12}{counts['clips']:>10,}{counts['hours']:>10.2f}")
     lines.append(f"{'all':<12}{info.num_clips:>10,}{info.hours:>10.2f}")
-    if info.num_rejected:
-        lines.append(f"rejected {info.num_rejected:,}, named in {pack.folder / REJECTED_NAME}:")
-        lines += [f"{count:>10,}  {reason}" for reason, count in rejects_by_reason(pack).most_common()]
+    for kind, reasons in count_reasons(read_rejected(pack.folder)).items():
+        lines.append(f"{TITLES[kind]} {reasons.total():,}, named in {pack.folder / REJECTED_NAME}:")
+        lines += [f"{count:>10,}  {reason}" for reason, count in reasons.most_common()]
     lines.append(f"pack: {pack.folder}")
     return "\n".join(lines)
 
 
-def rejects_by_reason(pack: Pack) -> Counter[str]:
-    """How many recordings or clips were rejected, by the first words of the reason."""
-    with open(pack.folder / REJECTED_NAME, newline="", encoding="utf-8") as file:
-        return Counter(_kind(row["reason"]) for row in csv.DictReader(file))
-
-
-def _kind(reason: str) -> str:
-    """A reason without the numbers and names of the single case."""
-    words = reason.split(" s: ", 1)[1] if reason.startswith("at ") and " s: " in reason else reason
-    if words.startswith("holds "):
-        return "holds NaN or infinite values"
-    return words if words.startswith("cannot be") else words.split(":", 1)[0]
+def leak_lines(pack: Pack) -> list[str]:
+    """What the splits of a pack leak, under a title; nothing if nothing does."""
+    leaks = find_leaks(pack.manifest, read_rejected(pack.folder))
+    return ["leaks, in the splits as the sources give them:", *(f"  {leak}" for leak in leaks)] if leaks else []
 
 
 class ProgressBar:
@@ -198,6 +197,20 @@ def _parser() -> argparse.ArgumentParser:
         help="fail if more than this share of the clips is rejected (default: %(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of drawn splits and statistics (default: %(default)s)")
+    parser.add_argument(
+        "--split_shares",
+        type=float,
+        nargs=3,
+        default=SHARES,
+        metavar=("TRAIN", "VALIDATION", "TEST"),
+        help="of the clips whose split a source leaves open, stratified by group (default: 0.8 0.1 0.1)",
+    )
+    parser.add_argument(
+        "--duplicates",
+        choices=DUPLICATES,
+        default=DUPLICATES[0],
+        help="drop all but one clip of the same sound, or keep those in one split (default: %(default)s)",
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace another pack in the folder")
     for name, source in SOURCES.items():
         _add_options(parser.add_argument_group(f"options of {name}"), source.options)

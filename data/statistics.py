@@ -17,10 +17,16 @@ from functools import cache
 
 import numpy as np
 
+from data.clip import Clip
 from data.decode import FULL_SCALE, RATE
 
 MAX_CLIPS = 512
 """Training clips in the sample."""
+SPARE = 1.25
+"""So many times more are measured, for splits are drawn once every clip has been read, and rejects and the luck of the
+draw should not shrink the sample."""
+MIN_SHARE = 0.05
+"""A smaller share of training clips gets a smaller sample."""
 EXCERPT_SECONDS = 2
 """Of each of them, from a place drawn at random."""
 STRIDE = 16
@@ -31,16 +37,30 @@ LOW_HZ, HIGH_HZ = 20.0, RATE / 2
 EPSILON = np.float32(1.1920928955078125e-07)  # float32's, Kaldi's floor under the logarithm
 
 
-def excerpts(ids: Iterable[str], seed: int) -> dict[str, float]:
-    """Which training clips are measured, at most `MAX_CLIPS`, and where in the clip.
+def excerpts(ids: Iterable[str], seed: int, number: int = MAX_CLIPS) -> dict[str, float]:
+    """Which clips are measured, and where in the clip.
 
     Returns:
-        For each id in the sample where its excerpt lies, from 0 (at the start) to 1 (at the end); decided by a hash
-        of seed and id, whatever the order of the clips.
+        For at most ``number`` of the ids where the excerpt lies, from 0 (at the start) to 1 (at the end); decided by a
+        hash of seed and id, whatever the order of the clips. A smaller number of a part of the ids begins with those
+        that were chosen of them before, in the same order.
     """
     hashes = {id_: hashlib.blake2b(f"{seed}/{id_}".encode(), digest_size=16).digest() for id_ in ids}
-    chosen = sorted(hashes, key=hashes.__getitem__)[:MAX_CLIPS]
+    chosen = sorted(hashes, key=hashes.__getitem__)[:number]
     return {id_: int.from_bytes(hashes[id_][8:], "big") / 2**64 for id_ in chosen}
+
+
+def candidates(clips: Iterable[Clip], seed: int, train_share: float) -> dict[str, float]:
+    """The `excerpts` of clips that may end in the training split, enough of them for `MAX_CLIPS` that do.
+
+    Args:
+        clips: of all splits.
+        seed: see `excerpts`.
+        train_share: of the clips whose split is open.
+    """
+    splits = {clip.id: clip.split for clip in clips if clip.split in (None, "train")}
+    share = max(train_share, MIN_SHARE) if None in splits.values() else 1.0
+    return excerpts(splits, seed, math.ceil(SPARE * MAX_CLIPS / share))
 
 
 def log_mel_sums(samples: np.ndarray, place: float) -> tuple[float, float, int]:

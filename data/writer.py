@@ -1,48 +1,37 @@
 """Writes packs: clips are read in parallel, in units that a kill cannot damage.
 
 A unit is a run of clips in the order of the sources and becomes one shard. A finished unit is its shard, renamed into
-place, and then its rows in ``.partial/``. Once all units are there the rows become the manifest, and ``pack.json``,
-written last, makes the folder a pack. Nothing depends on how many processes took part or how often they were killed.
+place, and then its rows in ``.partial/``. Once all units are there `data.finish` settles splits and duplicates, the
+rows become the manifest, and ``pack.json``, written last, makes the folder a pack. Nothing depends on how many
+processes took part or how often they were killed.
 """
 
-import csv
-import dataclasses
 import fcntl
-import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from data import statistics, taxonomy
+from data import statistics
 from data.clip import Clip, Reject
-from data.decode import RATE, to_pcm
+from data.decode import to_pcm
 from data.errors import DataError
 from data.files import sync_folder, write_atomically
-from data.manifest import SCHEMA, hours_of, row_of, split_totals, totals
-from data.pack import (
-    INFO_NAME,
-    MANIFEST_NAME,
-    PARTIAL_NAME,
-    REJECTED_NAME,
-    VERSION,
-    Pack,
-    PackInfo,
-    checksum_of,
-    shard_name,
-)
-from data.plan import Plan, Unit, make_plan
+from data.finish import finish, rows_path
+from data.manifest import SCHEMA, row_of
+from data.pack import INFO_NAME, MANIFEST_NAME, PARTIAL_NAME, REJECTED_NAME, Pack, checksum_of, shard_name
+from data.plan import Options, Plan, Unit, make_plan
 from data.pool import run_jobs
+from data.rejected import BROKEN
+from data.splits import SHARES, check_shares
 
 MIN_SECONDS = 0.25
 MAX_REJECT_SHARE = 0.1
-_ROWS_GROUP = 65_536  # rows of a row group in the manifest
 
 Progress = Callable[[int, int], None]
 """Called with how many clips are done, and how many there are."""
@@ -56,6 +45,8 @@ def write_pack(
     min_seconds: float = MIN_SECONDS,
     max_reject_share: float = MAX_REJECT_SHARE,
     seed: int = 0,
+    split_shares: Sequence[float] = SHARES,
+    duplicates: str = "drop",
     licences: Mapping[str, str] | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
@@ -69,33 +60,35 @@ def write_pack(
         folder: of the pack; made if it is not there.
         processes: that read clips; all cores by default. Does not change a byte.
         min_seconds: shorter clips are rejected.
-        max_reject_share: of all clips; more than that fails.
+        max_reject_share: of all clips that are not left out on purpose; more than that fails.
         seed: decides the splits that the sources left open, and the clips that the statistics are taken from.
+        split_shares: train, validation and test, of the clips whose split the sources left open.
+        duplicates: "drop" keeps one clip of every sound, "keep" all but those in two splits; see `data.leaks`.
         licences: the licence of every source, by its name.
         overwrite: what is in the folder may be replaced by another pack.
         progress: see `Progress`.
 
     Raises:
-        DataError: no clips, an id twice, a group in two splits, too many rejects, a folder that holds something else,
-            a full disk, a process that died.
+        DataError: no clips, an id twice, too many rejects, a folder that holds something else, a full disk, a process
+            that died.
     """
     folder = Path(folder)
-    plan = make_plan(clips, seed, min_seconds)
+    plan = make_plan(clips, Options(seed, min_seconds, check_shares(split_shares), duplicates))
     existing = _existing(folder, plan, overwrite)
     if existing is not None:
         return existing
     processes = min(processes or os.cpu_count() or 1, max(1, len(plan.units)))
     with _locked(folder):
         _begin(folder, plan, overwrite)
-        done = sum(len(unit.clips) for unit in plan.units if _rows_path(folder, unit.number).exists())
+        done = sum(len(unit.clips) for unit in plan.units if rows_path(folder, unit.number).exists())
         if progress:
             progress(done, plan.num_clips)
-        todo = (unit for unit in plan.units if not _rows_path(folder, unit.number).exists())
+        todo = (unit for unit in plan.units if not rows_path(folder, unit.number).exists())
         for number in run_jobs(partial(_write_unit, folder, min_seconds), todo, processes):
             done += number
             if progress:
                 progress(done, plan.num_clips)
-        _finish(folder, plan, max_reject_share, licences or {})
+        finish(folder, plan, max_reject_share, licences or {})
     return Pack.open(folder)
 
 
@@ -162,98 +155,27 @@ def _begin(folder: Path, plan: Plan, overwrite: bool) -> None:
         path.unlink()
 
 
-def _rows_path(folder: Path, unit: int) -> Path:
-    return folder / PARTIAL_NAME / f"rows_{unit:05d}.arrow"
-
-
 def _write_unit(folder: Path, min_seconds: float, unit: Unit) -> int:
     """Reads the clips of a unit, writes its shard and then its rows; returns how many clips it tried."""
-    rows, rejects, sums = [], [], []
+    rows, rejects, sums = [], [], {}
     offset = 0
     with write_atomically(folder / shard_name(unit.number)) as file:
-        for clip, split, place in zip(unit.clips, unit.splits, unit.excerpts, strict=True):
+        for clip, place in zip(unit.clips, unit.excerpts, strict=True):
             try:
                 pcm = to_pcm(clip.audio, min_seconds)
             except (DataError, OSError) as error:
                 where = f"at {clip.start_s:g} s: " if clip.start_s else ""
-                rejects.append((clip.source, clip.recording, f"{where}{error}"))
+                rejects.append((BROKEN, clip.source, clip.recording, f"{where}{error}", clip.id, clip.split or ""))
                 continue
             data = pcm.samples.astype("<i2", copy=False).data
             file.write(data)
-            rows.append(row_of(clip, split, pcm, checksum_of(data), unit.number, offset))
+            rows.append(row_of(clip, pcm, checksum_of(data), unit.number, offset))
             if place is not None:
-                sums.append(statistics.log_mel_sums(pcm.samples, place))
+                sums[clip.id] = statistics.log_mel_sums(pcm.samples, place)
             offset += len(pcm.samples)
     extra = {"rejects": json.dumps(rejects), "log_mel_sums": json.dumps(sums), "shard_bytes": str(2 * offset)}
     table = pa.Table.from_pylist(rows, SCHEMA).replace_schema_metadata(extra)
     # Arrow's own format: for sixteen rows Parquet takes 4 ms to write and read, this a tenth.
-    with write_atomically(_rows_path(folder, unit.number)) as file, pa.ipc.new_file(file, table.schema) as writer:
+    with write_atomically(rows_path(folder, unit.number)) as file, pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table)
     return len(unit.clips)
-
-
-def _finish(folder: Path, plan: Plan, max_reject_share: float, licences: Mapping[str, str]) -> None:
-    """Turns finished units into a pack."""
-    tables, rejects, sums, shard_bytes = [], list(plan.rejects), [], []
-    for unit in plan.units:
-        table = pa.ipc.open_file(_rows_path(folder, unit.number).read_bytes()).read_all()
-        extra = {key.decode(): json.loads(value) for key, value in table.schema.metadata.items()}
-        tables.append(table.replace_schema_metadata(None))
-        rejects += [Reject(*values) for values in extra["rejects"]]
-        sums += extra["log_mel_sums"]
-        shard_bytes.append(extra["shard_bytes"])
-    manifest = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
-    _write_rejected(folder / REJECTED_NAME, rejects)
-    _check_rejects(folder, manifest.num_rows, rejects, max_reject_share)
-    buffer = io.BytesIO()
-    pq.write_table(manifest, buffer, row_group_size=_ROWS_GROUP, compression="zstd")
-    with write_atomically(folder / MANIFEST_NAME) as file:
-        file.write(buffer.getbuffer())
-    mean, std = statistics.mean_and_std(sums)
-    info = PackInfo(
-        version=VERSION,
-        name=folder.resolve().name,
-        rate=RATE,
-        num_clips=manifest.num_rows,
-        num_rejected=len(rejects),
-        hours=hours_of(manifest),
-        splits=split_totals(manifest),
-        sources={
-            source: {**counts, "licence": licences.get(source)} for source, counts in totals(manifest, "source").items()
-        },
-        taxonomy_version=taxonomy.VERSION,
-        seed=plan.seed,
-        min_seconds=plan.min_seconds,
-        log_mel_mean=mean,
-        log_mel_std=std,
-        shard_bytes=shard_bytes,
-        manifest_checksum=checksum_of(buffer.getbuffer()),
-        plan=plan.fingerprint,
-    )
-    sync_folder(folder)
-    with write_atomically(folder / INFO_NAME) as file:
-        file.write(json.dumps(dataclasses.asdict(info), indent=2).encode() + b"\n")
-    sync_folder(folder)
-    shutil.rmtree(folder / PARTIAL_NAME)
-
-
-def _write_rejected(path: Path, rejects: Iterable[Reject]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["source", "recording", "reason"])
-    writer.writerows((reject.source, reject.recording, reject.reason) for reject in rejects)
-    with write_atomically(path) as file:
-        file.write(text.getvalue().encode())
-
-
-def _check_rejects(folder: Path, num_clips: int, rejects: list[Reject], max_reject_share: float) -> None:
-    total = num_clips + len(rejects)
-    if total == 0:
-        raise DataError("the sources should hold clips, none found; check their folders")
-    if len(rejects) > max_reject_share * total:
-        raise DataError(
-            f"{len(rejects)} of {total} clips were rejected, more than the share of {max_reject_share:g} allowed; "
-            f"see {folder / REJECTED_NAME} for the reasons, mend the recordings or raise --max_reject_share"
-        )
-    if num_clips == 0:
-        raise DataError(f"all {total} clips were rejected; see {folder / REJECTED_NAME} for the reasons")

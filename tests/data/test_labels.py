@@ -42,7 +42,7 @@ LABELS = {
 @pytest.fixture(scope="module")
 def table(make_clips, tmp_path_factory) -> LabelTable:
     clips = [make_clips(1, id=f"toy/{name}", labels=labels)[0] for name, labels in LABELS.items()]
-    return LabelTable(write_pack(clips, tmp_path_factory.mktemp("labelled") / "pack", processes=1))
+    return LabelTable(write_pack(clips, tmp_path_factory.mktemp("labelled") / "pack", processes=1, duplicates="keep"))
 
 
 def row(name: str) -> int:
@@ -107,6 +107,6 @@ def test_take_gives_tensors_in_the_order_asked_for(table):
 
 def test_a_label_that_the_taxonomy_does_not_know_is_left_out(make_clips, tmp_path):
     clips = make_clips(9, labels=Labels(instrument=LabelSet(("violin", "theremin"))))
-    instrument = LabelTable(write_pack(clips, tmp_path / "pack", processes=1)).columns["instrument"]
+    instrument = LabelTable(write_pack(clips, tmp_path / "pack", processes=1, duplicates="keep")).columns["instrument"]
     assert (instrument[:, VIOLIN] == 1).all()
     assert (np.delete(instrument, VIOLIN, axis=1) == -1).all()

@@ -172,10 +172,11 @@ def test_describe_names_the_problems(make_clips, tmp_path, capsys):
     text = capsys.readouterr().out
     for words in (
         "the validation split is empty",
-        "clips equal to another to the last sample: 1, 1 of the sounds in more than one split\n",
-        "clipped clips: 1, 4.8% (toy/0003)",
+        "dropped as duplicates 1, named in",
+        "sounds in train and test: 1 with 1 train clips, 1 test clips (toy/0000 = toy/again); dropped from train\n",
+        "clipped clips: 1, 5.0% (toy/0003)",
         "clips below -60 dBFS RMS: 1 (toy/0004)",
-        "family labels that occur in train and not in validation: 2 (string, brass)",
+        "family labels that occur in train and not in validation: 2 (brass, string)",
         "rejected recordings or clips: 1 (see rejected.csv)",
         f"figure: {folder / 'describe.png'}",
     ):

@@ -9,7 +9,7 @@ import pytest
 
 from data.clip import NOTHING, SPLITS
 from data.errors import DataError
-from data.plan import make_plan
+from data.plan import Options, make_plan
 from data.sources.gm import GmOptions, clips
 from data.sources.gm_bands import BandAudio
 from data.sources.gm_font import FontFile
@@ -168,7 +168,7 @@ def test_held_out_fonts_are_tested_on_only(make_font, tmp_path):
 
 def test_a_moved_font_is_the_same_plan_and_a_changed_one_another(make_font, tmp_path):
     def fingerprint(path):
-        return make_plan(clips(GmOptions(fonts=(path,), notes=20, bands=5, effects=5)), 0, 0.25).fingerprint
+        return make_plan(clips(GmOptions(fonts=(path,), notes=20, bands=5, effects=5)), Options()).fingerprint
 
     path = make_font(tmp_path / "here" / "small.sf2", {(0, 0): (60,), (0, 40): (72,)})
     moved = tmp_path / "there" / "small.sf2"
