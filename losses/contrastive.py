@@ -37,12 +37,7 @@ def supervised_contrastive(similarity: Tensor, is_positive: Tensor, is_candidate
     Returns:
         Summed over the anchors that have a positive, and their number; 0 of 0 if none has.
     """
-    num_positives = is_positive.sum(dim=1)
-    has_positive = num_positives > 0
-    # Rows without a candidate would be minus infinity, and their gradient NaN.
-    candidates = similarity.masked_fill(~is_candidate & has_positive[:, None], float("-inf"))
-    picked = (similarity * is_positive).sum(dim=1) / num_positives.clamp(min=1)
-    return sum_of(candidates.logsumexp(dim=1) - picked, has_positive)
+    return _losses(similarity, [is_positive], [is_candidate])[0]
 
 
 def level_losses(similarity: Tensor, relations: Sequence[Tensor], is_self: Tensor) -> list[LossSum]:
@@ -54,10 +49,14 @@ def level_losses(similarity: Tensor, relations: Sequence[Tensor], is_self: Tenso
             neither positives nor candidates.
         is_self: bool ``(A, B)``, where an other is the anchor itself.
     """
-    return [
-        supervised_contrastive(similarity, (relation == 1) & ~is_self, (relation >= 0) & ~is_self)
-        for relation in relations
-    ]
+    is_other = ~is_self
+    positives = [(relation == 1) & is_other for relation in relations]
+    candidates: list[Tensor] = []
+    for relation in relations:
+        is_candidate = (relation >= 0) & is_other
+        # Where everything is known all levels have the same candidates, and one sum of exponentials serves them all.
+        candidates.append(candidates[-1] if candidates and torch.equal(candidates[-1], is_candidate) else is_candidate)
+    return _losses(similarity, positives, candidates)
 
 
 def combine_levels(means: Sequence[Tensor], weights: Sequence[float] | None = None) -> Tensor:
@@ -78,3 +77,55 @@ def combine_levels(means: Sequence[Tensor], weights: Sequence[float] | None = No
         floor = torch.maximum(mean, floor)
         total = total + weight * floor
     return total
+
+
+def _losses(similarity: Tensor, positives: list[Tensor], candidates: list[Tensor]) -> list[LossSum]:
+    counts = torch.stack([is_positive.sum(dim=1) for is_positive in positives])  # (L, A)
+    of_anchors = _OfAnchors.apply(similarity, counts.clamp(min=1).to(similarity.dtype), positives, candidates)
+    return [sum_of(values, count > 0) for values, count in zip(of_anchors, counts, strict=True)]
+
+
+class _OfAnchors(torch.autograd.Function):
+    """Equation 2 for each level and anchor, ``(L, A)``.
+
+    The gradient by a similarity is what the anchor's choice puts on the candidate, less what it should put there:
+    written down so, several levels share one pass over the matrix, where autograd takes four a level.
+    """
+
+    @staticmethod
+    def forward(
+        context, similarity: Tensor, counts: Tensor, positives: list[Tensor], candidates: list[Tensor]
+    ) -> Tensor:
+        choices: list[Tensor] = []
+        values = []
+        for level, (is_positive, is_candidate) in enumerate(zip(positives, candidates, strict=True)):
+            if level == 0 or is_candidate is not candidates[level - 1]:
+                log_sum, choice = _choice(similarity, is_candidate)
+            choices.append(choice)
+            picked = torch.where(is_positive, similarity, 0.0).sum(dim=1)
+            values.append(log_sum - picked / counts[level])
+        context.save_for_backward(counts)
+        context.choices, context.positives = choices, positives
+        return torch.stack(values)
+
+    @staticmethod
+    def backward(context, of_anchors: Tensor) -> tuple[Tensor, None, None, None]:
+        (counts,) = context.saved_tensors
+        choices, weights = context.choices, -of_anchors / counts  # (L, A)
+        gradient = torch.zeros_like(choices[0])
+        for level, (choice, is_positive) in enumerate(zip(choices, context.positives, strict=True)):
+            if level == 0 or choice is not choices[level - 1]:
+                of_choice = sum(of_anchors[other] for other, same in enumerate(choices) if same is choice)
+                gradient.addcmul_(choice, of_choice[:, None])
+            gradient.addcmul_(is_positive.to(gradient.dtype), weights[level][:, None])
+        return gradient, None, None, None
+
+
+def _choice(similarity: Tensor, is_candidate: Tensor) -> tuple[Tensor, Tensor]:
+    """The logarithm of an anchor's sum of exponentials ``(A,)`` and each candidate's share of it ``(A, B)``."""
+    masked = similarity.masked_fill(~is_candidate, float("-inf"))
+    highest = masked.amax(dim=1, keepdim=True)
+    highest = highest.masked_fill_(highest.isinf(), 0.0)  # an anchor without candidates
+    share = masked.sub_(highest).exp_()
+    total = share.sum(dim=1, keepdim=True).clamp_(min=torch.finfo(share.dtype).tiny)
+    return (total.log() + highest)[:, 0], share.div_(total)
