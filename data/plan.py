@@ -122,7 +122,7 @@ def _fingerprint(clips: list[Clip], rejects: list[Reject], options: Options) -> 
     add((VERSION, taxonomy.VERSION, RATE, options, len(clips)))
     for clip in clips:
         # A plain object's repr holds its address, which differs from run to run.
-        add(_ADDRESS.sub("", repr(clip)))
+        digest.update(_ADDRESS.sub("", repr(clip)).encode() + b"\n")
     for reject in rejects:
         add(reject)
     return digest.hexdigest()
