@@ -1,27 +1,32 @@
-"""From a recording to what a pack stores: read, checked, mono, 16 kHz, int16.
+"""Recordings on the disk: what they are by their headers, and the sound of excerpts.
 
 S samples, C channels.
 """
 
-import math
 import os
+import re
+import stat
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
 
-from data.clip import Audio
 from data.errors import DataError
 
 RATE = 16_000
 """Hz, of everything in a pack."""
 FULL_SCALE = 32_768
 """The int16 value of 1.0; a 16-bit recording at 16 kHz comes through bit for bit."""
-SILENT_DBFS = -80.0
-CLIPPED = 0.9999
-"""Absolute amplitude from which a decoded sample counts as clipped."""
+MIN_RATE, MAX_RATE = 1_000, 1_000_000
+"""Hz; what a header says beyond these is damage, or no sound that is heard."""
+MAX_CHANNELS = 64
+WARM_UP_SECONDS = 1.0
+"""Decoded and dropped before an excerpt of what is coded frame upon frame: an mp3 frame may take bits of ten frames
+before it, and libsndfile begins at most four before."""
 
 FORMATS_OF_SUFFIX = {
     ".wav": ("WAV", "WAVEX", "RF64", "W64"),
@@ -30,8 +35,21 @@ FORMATS_OF_SUFFIX = {
     ".mp3": ("MPEG", "MP3"),
 }
 """Which of libsndfile's formats a file may hold, by its name; also the list of what is read."""
+MP3 = FORMATS_OF_SUFFIX[".mp3"]
+_CODED_ON = ("OGG", *MP3)
 _MAX_PAGE = 65_307
 """Bytes of an Ogg page at most."""
+_PAGE_ENDS_STREAM = 4
+_MIN_OGG_BYTES_A_SECOND = 50
+"""Of silence; a last page that promises more seconds than this is damaged."""
+_PROMISED_BYTES = re.compile(r"^\s*(?:RIFF|RIFX|riff|Riff size|data) : (\d+) \(should be (\d+)\)", re.MULTILINE)
+_UNKNOWN_BYTES = 0x7FFF_0000
+"""Chunk sizes from here on are what programs write that do not know the length yet."""
+_MISSING_SHARE = 0.01
+"""Of the bytes that a header promises; with less missing, a header counts as sloppy and not as the truth."""
+_LONG_SECONDS = 60.0
+BLOCK = 65_536
+"""Values that are decoded at once where they are not kept; in float32 they stay in a core's cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +63,8 @@ class AudioFile:
     start_s: float = 0.0
     duration_s: float | None = None
     """None reads to the end."""
+    decode_from_s: float | None = None
+    """Where decoding begins; excerpts of a recording with the same value are decoded in one go. None: at `start_s`."""
 
     @classmethod
     def of(cls, path: Path, start_s: float = 0.0, duration_s: float | None = None) -> "AudioFile":
@@ -55,153 +75,210 @@ class AudioFile:
         """Returns float32 ``(S, C)`` and the rate in Hz, decoding only the excerpt.
 
         Raises:
-            DataError: empty, cannot be decoded, or holds another format than its name says.
+            DataError: as `open_recording`, or the excerpt cannot be decoded.
         """
-        with open_recording(self.path) as recording:
-            rate = recording.samplerate
-            start = round(self.start_s * rate)
-            count = -1 if self.duration_s is None else round(self.duration_s * rate)
-            try:
-                if start:
-                    recording.seek(start)
-                return recording.read(count, dtype="float32", always_2d=True), rate
-            except (soundfile.LibsndfileError, RuntimeError) as error:
-                raise DataError(f"cannot be decoded: {_words(error)}") from error
+        with open_recording(self.path) as recording, decoding():
+            start, stop = self.span(recording)
+            go_to(recording, start)
+            return recording.read(stop - start, dtype="float32", always_2d=True), recording.samplerate
+
+    def span(self, recording: soundfile.SoundFile) -> tuple[int, int]:
+        """The excerpt in samples of the recording, end exclusive, as far as the header says that there are any."""
+        start = min(round(self.start_s * recording.samplerate), recording.frames)
+        if self.duration_s is None:
+            return start, recording.frames
+        return start, min(start + round(self.duration_s * recording.samplerate), recording.frames)
+
+
+class _Recording(soundfile.SoundFile):
+    """A recording that can be read block by block.
+
+    After every read soundfile seeks to where it is already. That takes time, and in mp3 of few bits a second it spoils
+    the samples that follow, for the decoder forgets what it kept of earlier frames. Of what cannot seek it keeps its
+    hands.
+    """
+
+    def seekable(self) -> bool:
+        return False
 
 
 def open_recording(path: Path) -> soundfile.SoundFile:
-    """Opens a recording for reading.
+    """Opens a recording for reading in order, after one `go_to` at most.
 
     Raises:
-        DataError: empty, cannot be decoded, or holds another format than its name says.
+        DataError: not a file, empty, cannot be decoded, cut short, of absurd rate or channels, or holds another format
+            than its name says.
     """
-    try:
-        if os.stat(path).st_size == 0:
-            raise DataError("empty: the file has 0 bytes")
-        recording = soundfile.SoundFile(path)
-    except OSError as error:
-        raise DataError(f"cannot be read: {error.strerror}") from error
-    except (soundfile.LibsndfileError, RuntimeError) as error:
-        raise DataError(f"cannot be decoded: {_words(error)}") from error
+    descriptor, num_bytes = _open(path)
     suffix = Path(path).suffix.lower()
-    if recording.format not in FORMATS_OF_SUFFIX.get(suffix, (recording.format,)):
-        found = recording.format
+    end = _end_of(descriptor, num_bytes) if suffix == ".ogg" else b""
+    with decoding(), _quiet(suffix == ".mp3"):
+        recording = _Recording(descriptor)  # closes the descriptor, also if it cannot be decoded
+    try:
+        _check(recording, suffix, end)
+    except DataError:
         recording.close()
-        raise DataError(f"the name lies about the format: {suffix} expected, {found} found")
+        raise
     return recording
 
 
+def _open(path: Path) -> tuple[int, int]:
+    """A descriptor for reading and the number of bytes."""
+    try:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
+            raise DataError(f"cannot be read: {kind}, not a file")
+        if status.st_size == 0:
+            raise DataError("empty: the file has 0 bytes")
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC), status.st_size
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}") from error
+
+
+@contextmanager
+def decoding() -> Iterator[None]:
+    """Turns what libsndfile raises into a sentence."""
+    try:
+        yield
+    except (soundfile.LibsndfileError, RuntimeError) as error:
+        # Without the path that the wrapper puts before it.
+        words = str(getattr(error, "error_string", None) or error).strip().rstrip(".")
+        raise DataError(f"cannot be decoded: {words}") from error
+
+
+@contextmanager
+def _quiet(is_quiet: bool) -> Iterator[None]:
+    """Sends what C libraries print nowhere: mpg123 complains of a damaged file into the middle of a progress bar."""
+    if not is_quiet:
+        yield
+        return
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
+
+
+def _check(recording: soundfile.SoundFile, suffix: str, end: bytes) -> None:
+    found = recording.format
+    if found not in FORMATS_OF_SUFFIX.get(suffix, (found,)):
+        raise DataError(f"the name lies about the format: {suffix} expected, {found} found")
+    _check_shape(recording.samplerate, recording.channels)
+    if suffix == ".wav":
+        for promised, there in _PROMISED_BYTES.findall(recording.extra_info):
+            promised, there = int(promised), int(there)
+            is_known = promised < _UNKNOWN_BYTES or found not in ("WAV", "WAVEX")
+            if is_known and promised - there > _MISSING_SHARE * promised:
+                raise DataError(f"cut short: {promised:,} bytes promised by the header, {there:,} found")
+    if end and not end[5] & _PAGE_ENDS_STREAM:
+        raise DataError("cut short: the last page does not end the Ogg stream")
+
+
+def _check_shape(rate: int, channels: int) -> None:
+    if not MIN_RATE <= rate <= MAX_RATE:
+        raise DataError(f"absurd rate: {rate:,} Hz, from {MIN_RATE:,} to {MAX_RATE:,} expected")
+    if channels > MAX_CHANNELS:
+        raise DataError(f"too many channels: {channels}, at most {MAX_CHANNELS} expected")
+
+
+def _end_of(descriptor: int, num_bytes: int) -> bytes:
+    """An Ogg file from the header of its last page on; empty if there is none."""
+    end = os.pread(descriptor, _MAX_PAGE, max(0, num_bytes - _MAX_PAGE))
+    last = end.rfind(b"OggS")
+    return end[last:] if 0 <= last <= len(end) - 27 else b""
+
+
 def seconds_of(path: Path) -> float:
-    """The length of a recording by its header.
+    """The length of a recording by its header; where that only guesses, or promises long sound, by looking.
 
     Raises:
         DataError: as `open_recording`, though a damaged Ogg file may pass.
     """
-    seconds = _seconds_of_vorbis(path) if path.suffix.lower() == ".ogg" else None
+    seconds = _seconds_of_vorbis(path) if Path(path).suffix.lower() == ".ogg" else None
     if seconds is not None:
         return seconds
     with open_recording(path) as recording:
-        return recording.frames / recording.samplerate
+        frames, rate = recording.frames, recording.samplerate
+        is_guess = recording.format in MP3 and not counts_its_frames(path)
+        if is_guess or (recording.format in ("FLAC", *MP3) and frames > _LONG_SECONDS * rate):
+            frames = _frames_there(recording, is_guess)
+        return frames / rate
 
 
 def _seconds_of_vorbis(path: Path) -> float | None:
-    """The length of an Ogg Vorbis file of a single stream, None for any other.
+    """The length of a whole Ogg Vorbis file of a single stream, None for any other.
 
     libsndfile prepares the decoder before it tells the length, a twentieth of what a 10 s recording costs.
     Here the rate is read from the first page and the number of samples from the last (RFC 3533, Vorbis I).
     """
+    descriptor, num_bytes = _open(path)
     try:
-        with open(path, "rb") as file:
-            first = file.read(58)
-            file.seek(max(0, os.fstat(file.fileno()).st_size - _MAX_PAGE))
-            end = file.read()
-    except OSError:
+        first, end = os.pread(descriptor, 58, 0), _end_of(descriptor, num_bytes)
+    finally:
+        os.close(descriptor)
+    is_single = first[:4] == b"OggS" and first[28:35] == b"\x01vorbis" and end[14:18] == first[14:18]
+    if not is_single or not end[5] & _PAGE_ENDS_STREAM:
         return None
-    last = end[end.rfind(b"OggS") :]
-    is_single = (
-        first[:4] == b"OggS" and first[28:35] == b"\x01vorbis" and len(last) >= 18 and first[14:18] == last[14:18]
-    )
-    rate, num_samples = int.from_bytes(first[40:44], "little"), int.from_bytes(last[6:14], "little", signed=True)
-    return num_samples / rate if is_single and rate and num_samples > 0 else None
+    channels, rate = first[39], int.from_bytes(first[40:44], "little")
+    _check_shape(rate, channels)
+    seconds = int.from_bytes(end[6:14], "little", signed=True) / rate
+    return seconds if 0 < seconds < num_bytes / _MIN_OGG_BYTES_A_SECOND else None
 
 
-def _words(error: Exception) -> str:
-    """What libsndfile says, without the path that the wrapper puts before it."""
-    return str(getattr(error, "error_string", None) or error).strip().rstrip(".")
+def _frames_there(recording: soundfile.SoundFile, is_guess: bool) -> int:
+    """How many of the samples that libsndfile speaks of can be reached."""
+
+    def is_there(frame: int) -> bool:
+        try:
+            recording.seek(frame)
+            return len(recording.read(1, dtype="float32")) == 1
+        except (soundfile.LibsndfileError, RuntimeError):
+            return False
+
+    low, high = 0, recording.frames  # the last is not there, the first is if any
+    if is_there(high - 1):
+        return high
+    if not is_guess:
+        raise DataError(f"cut short: its header promises {high / recording.samplerate:.1f} s, the end is not there")
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if is_there(middle) else (low, middle)
+    return low + 1
 
 
-@dataclass(frozen=True, slots=True)
-class Pcm:
-    """A clip as a pack stores it, and how loud it is."""
+def counts_its_frames(path: Path) -> bool:
+    """Whether an mp3 begins with a frame that says how many follow.
 
-    samples: np.ndarray
-    """int16 ``(S,)`` at `RATE`."""
-    gain_db: float
-    """What it was scaled by to fit below full scale; 0 unless it was louder."""
-    peak_dbfs: float
-    rms_dbfs: float
-    num_clipped: int
-    """Samples of the mono mix at or above full scale before resampling."""
-    source_rate: int
-    """Hz, of the recording."""
-
-
-def to_pcm(audio: Audio, min_seconds: float) -> Pcm:
-    """Reads a clip, mixes it to mono, resamples it to `RATE` with soxr HQ and rounds it to int16.
-
-    Raises:
-        DataError: the clip cannot be used; the sentence is the reason for ``rejected.csv``.
+    Of others libsndfile guesses the length, by the bit rate of the first frame.
     """
-    sound, rate = audio.read()  # (S, C)
-    if len(sound) == 0:
-        raise DataError("empty: the excerpt holds no samples")
-    seconds = len(sound) / rate
-    if seconds < min_seconds:
-        plural = "" if len(sound) == 1 else "s"
-        raise DataError(
-            f"too short: {len(sound)} sample{plural} are {seconds:.3f} s, at least {min_seconds:g} s expected"
-        )
-    low, high = float(sound.min()), float(sound.max())  # NaN goes through both
-    if not (math.isfinite(low) and math.isfinite(high)):
-        bad = int(np.count_nonzero(~np.isfinite(sound)))
-        raise DataError(f"holds {bad} NaN or infinite values of {sound.size}")
-    loudest = max(-low, high)
-    if dbfs(loudest) < SILENT_DBFS:
-        raise DataError(f"silent: peak {dbfs(loudest):.0f} dBFS, at least {SILENT_DBFS:.0f} dBFS expected")
-    mono = sound[:, 0] if sound.shape[1] == 1 else sound.mean(axis=1)  # (S,)
-    if sound.shape[1] > 1:
-        low, high = float(mono.min()), float(mono.max())
-        if dbfs(max(-low, high)) < SILENT_DBFS:
-            raise DataError(
-                f"channels cancel: {sound.shape[1]} channels peak at {dbfs(loudest):.0f} dBFS, "
-                f"their mean at {dbfs(max(-low, high)):.0f} dBFS"
-            )
-    num_clipped = int(np.count_nonzero(np.abs(mono) >= CLIPPED)) if max(-low, high) >= CLIPPED else 0
-    if rate != RATE:
-        mono = soxr.resample(mono, rate, RATE, quality="HQ")
-        low, high = float(mono.min()), float(mono.max())
-        if dbfs(max(-low, high)) < SILENT_DBFS:
-            raise DataError(
-                f"silent below {RATE // 2000} kHz: peak {dbfs(max(-low, high)):.0f} dBFS "
-                f"after resampling from {rate} Hz"
-            )
-    # int16 reaches from -32768 to 32767: -1.0 fits, +1.0 does not.
-    gain = min(1.0, 1 / max(-low, 1e-12), (FULL_SCALE - 1) / FULL_SCALE / max(high, 1e-12))
-    # In place where the array is ours: fetching fresh memory from the system costs more than the arithmetic.
-    scaled = np.multiply(mono, np.float32(FULL_SCALE * gain), out=None if rate == RATE else mono)
-    # einsum and not dot, for BLAS starts threads.
-    rms = math.sqrt(float(np.einsum("s,s->", scaled, scaled)) / len(scaled)) / FULL_SCALE
-    samples = np.rint(scaled, out=scaled).astype(np.int16)
-    return Pcm(
-        samples=samples,
-        gain_db=20 * math.log10(gain),
-        peak_dbfs=dbfs(max(-low, high) * gain),
-        rms_dbfs=dbfs(rms),
-        num_clipped=num_clipped,
-        source_rate=rate,
-    )
+    with open(path, "rb") as file:
+        head = file.read(10)
+        if head[:3] == b"ID3":
+            file.seek(10 + sum((byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True)))
+        head = file.read(4096)
+    return any(name in head for name in (b"Xing", b"Info", b"VBRI"))
 
 
-def dbfs(amplitude: float) -> float:
-    """Decibels relative to full scale, of an amplitude in [0, 1]; minus infinity at 0."""
-    return 20 * math.log10(amplitude) if amplitude > 0 else -math.inf
+def go_to(recording: soundfile.SoundFile, frame: int) -> None:
+    """Seeks in a recording that nothing was read of."""
+    warm_up = round(WARM_UP_SECONDS * recording.samplerate) if recording.format in _CODED_ON else 0
+    begin = max(0, frame - warm_up)
+    if begin:
+        recording.seek(begin)
+    skip(recording, frame - begin)
+
+
+def skip(recording: soundfile.SoundFile, frames: int) -> int:
+    """Reads on and drops it; returns how many samples there were."""
+    skipped = 0
+    while skipped < frames:
+        found = len(recording.read(min(frames - skipped, BLOCK), dtype="float32"))
+        if not found:
+            break
+        skipped += found
+    return skipped

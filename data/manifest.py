@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data.clip import SPLITS, UNKNOWN, Clip, LabelSet
-from data.decode import RATE, Pcm
+from data.decode import RATE
+from data.pcm import Pcm
 
 LABEL_SETS = ("family", "instrument", "genre", "qualities")
 """Levels that are a `LabelSet`: three columns each, ``_present``, ``_absent`` and ``_complete``."""

@@ -19,14 +19,15 @@ import pyarrow as pa
 
 from data import statistics
 from data.clip import Clip, Reject
-from data.decode import to_pcm
 from data.errors import DataError
 from data.files import sync_folder, write_atomically
 from data.finish import finish, rows_path
 from data.manifest import SCHEMA, row_of
 from data.pack import INFO_NAME, MANIFEST_NAME, PARTIAL_NAME, REJECTED_NAME, Pack, checksum_of, shard_name
+from data.pcm import to_pcm
 from data.plan import Options, Plan, Unit, make_plan
 from data.pool import run_jobs
+from data.reader import Reader
 from data.rejected import BROKEN
 from data.splits import SHARES, check_shares
 
@@ -159,10 +160,10 @@ def _write_unit(folder: Path, min_seconds: float, unit: Unit) -> int:
     """Reads the clips of a unit, writes its shard and then its rows; returns how many clips it tried."""
     rows, rejects, sums = [], [], {}
     offset = 0
-    with write_atomically(folder / shard_name(unit.number)) as file:
+    with write_atomically(folder / shard_name(unit.number)) as file, Reader() as reader:
         for clip, place in zip(unit.clips, unit.excerpts, strict=True):
             try:
-                pcm = to_pcm(clip.audio, min_seconds)
+                pcm = to_pcm(clip.audio, min_seconds, reader)
             except (DataError, OSError) as error:
                 where = f"at {clip.start_s:g} s: " if clip.start_s else ""
                 rejects.append((BROKEN, clip.source, clip.recording, f"{where}{error}", clip.id, clip.split or ""))

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from data.decode import AudioFile, seconds_of, to_pcm
+from data.decode import AudioFile, seconds_of
 from data.errors import DataError
+from data.pcm import to_pcm
 
 
 def pcm_of(path, min_seconds=0.25, **excerpt):
@@ -134,7 +135,7 @@ def test_a_file_that_went_away(tmp_path, write_wav, make_tone):
 
 def test_the_repr_names_the_excerpt_and_not_the_place(write_wav, make_tone):
     audio = AudioFile.of(write_wav("a.wav", make_tone(1, 440)), start_s=0.5)
-    assert repr(audio) == "AudioFile(num_bytes=32044, start_s=0.5, duration_s=None)"
+    assert repr(audio) == "AudioFile(num_bytes=32044, start_s=0.5, duration_s=None, decode_from_s=None)"
     assert soundfile.info(audio.path).frames == 16_000
 
 
