@@ -35,6 +35,8 @@ class Tokens(NamedTuple):
     """bool ``(B, N)``, patches behind a clip's end; None where there are none."""
     hidden: list[Tensor]
     """The patch tokens after each layer, L of ``(B, N, D)``; empty unless asked for."""
+    class_token: Tensor | None = None
+    """``(B, D)``: mean of AST's class and distillation token; None for backbones that have none."""
 
 
 def attention_for(device_type: str, dtype: torch.dtype) -> str:
@@ -159,12 +161,13 @@ class AstBackbone(nn.Module):
         positions = positions_for(self.ast, (freq, patches.shape[1] // freq))
         tokens = self._project(patches) + positions
         tokens, layers = self._encode(tokens, is_padding, hidden)
-        return Tokens(tokens, is_padding, layers)
+        return Tokens(tokens[:, EXTRA_TOKENS:], is_padding, layers, tokens[:, :EXTRA_TOKENS].mean(dim=1))
 
     def encode_visible(self, patches: Tensor, ids_keep: Tensor, is_padding: Tensor | None = None) -> Tensor:
         """Encodes the visible patches ``(B, K, A)`` that lie at `ids_keep` ``(B, K)`` of the grid: ``(B, K, D)``."""
         positions = self.ast.embeddings.position_embeddings[0, EXTRA_TOKENS:]
-        return self._encode(self._project(patches) + F.embedding(ids_keep, positions), is_padding, hidden=False)[0]
+        tokens = self._project(patches) + F.embedding(ids_keep, positions)
+        return self._encode(tokens, is_padding, hidden=False)[0][:, EXTRA_TOKENS:]
 
     def _project(self, patches: Tensor) -> Tensor:
         """`ASTPatchEmbeddings`' convolution, whose stride is its size, as the multiplication that it is."""
@@ -172,6 +175,7 @@ class AstBackbone(nn.Module):
         return F.linear(patches, projection.weight.flatten(1), projection.bias)
 
     def _encode(self, tokens: Tensor, is_padding: Tensor | None, hidden: bool) -> tuple[Tensor, list[Tensor]]:
+        """The extra tokens and the patches after the last layer, and the patches after each."""
         embeddings = self.ast.embeddings
         extra = torch.cat([embeddings.cls_token, embeddings.distillation_token], dim=1)
         extra = extra + embeddings.position_embeddings[:, :EXTRA_TOKENS]
@@ -184,7 +188,7 @@ class AstBackbone(nn.Module):
             tokens = layer(tokens, attention_mask)
             if hidden:
                 layers.append(tokens[:, EXTRA_TOKENS:])
-        return self.ast.layernorm(tokens)[:, EXTRA_TOKENS:], layers
+        return self.ast.layernorm(tokens), layers
 
 
 def patches_of(log_mel: Tensor, size: int) -> Tensor:

@@ -4,9 +4,14 @@ Shapes: B batch, N patches, D width, L layers, E embedding size.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from backbones.ast_encoder import Tokens
+
+POOLINGS = ("mean", "class_token", "mean_layers", "mean_max_layers")
+"""Those without parameters; `AttentivePooling` has some."""
+OF_LAYERS = ("mean_layers", "mean_max_layers")
+"""Those that need the backbone's hidden tokens."""
 
 
 def mean_pool(tokens: Tensor, is_padding: Tensor | None = None) -> Tensor:
@@ -27,11 +32,21 @@ def max_pool(tokens: Tensor, is_padding: Tensor | None = None) -> Tensor:
 def pool(tokens: Tokens, pooling: str) -> Tensor:
     """The embedding ``(B, E)`` of each clip.
 
-    ``mean`` is the mean of the last layer's patches, E = D. ``mean_max_layers`` is mean and maximum after every
-    layer, averaged over layers, E = 2 D; it needs the backbone's hidden tokens.
+    ``mean`` is the mean of the last layer's patches, E = D; ``class_token`` what the backbone itself gathers, E = D;
+    ``mean_layers`` the mean after every layer, averaged over layers, E = D; ``mean_max_layers`` mean and maximum after
+    every layer, averaged over layers, E = 2 D. The last two need the backbone's hidden tokens.
+
+    Raises:
+        ValueError: no such pooling, or the backbone has no class token.
     """
     if pooling == "mean":
         return mean_pool(tokens.tokens, tokens.is_padding)
+    if pooling == "class_token":
+        if tokens.class_token is None:
+            raise ValueError("pooling class_token needs a backbone that has one, as ast; choose mean")
+        return tokens.class_token
+    if pooling == "mean_layers":
+        return torch.stack([mean_pool(layer, tokens.is_padding) for layer in tokens.hidden]).mean(dim=0)
     if pooling == "mean_max_layers":
         layers = [
             torch.cat([mean_pool(layer, tokens.is_padding), max_pool(layer, tokens.is_padding)], dim=1)
@@ -41,4 +56,31 @@ def pool(tokens: Tokens, pooling: str) -> Tensor:
     raise ValueError(f"pooling is one of {POOLINGS}, not {pooling!r}")
 
 
-POOLINGS = ("mean", "mean_max_layers")
+class AttentivePooling(nn.Module):
+    """A learned query that attends to a clip's own patches: ``(B, N, D)`` to ``(B, D)``.
+
+    It starts as their mean. Lee et al. 2019, arXiv 1810.00825, section 3.2, with one seed vector.
+    """
+
+    def __init__(self, width: int, heads: int = 4):
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"the heads must divide the width {width}, {heads} do not")
+        self.heads = heads
+        self.norm = nn.LayerNorm(width)
+        self.query = nn.Parameter(torch.zeros(width))
+        self.key = nn.Linear(width, width)
+        self.value = nn.Linear(width, width)
+        nn.init.eye_(self.value.weight)
+        nn.init.zeros_(self.value.bias)
+
+    def forward(self, tokens: Tensor, is_padding: Tensor | None = None) -> Tensor:
+        """Pools ``(B, N, D)``; ``is_padding`` is bool ``(B, N)``."""
+        batch, num, width = tokens.shape
+        key = self.key(self.norm(tokens)).view(batch, num, self.heads, -1)
+        scores = torch.einsum("bnhd,hd->bhn", key, self.query.view(self.heads, -1)) * (width // self.heads) ** -0.5
+        if is_padding is not None:
+            scores = scores.masked_fill(is_padding[:, None], torch.finfo(scores.dtype).min)
+        share = scores.softmax(dim=-1, dtype=torch.float32).to(tokens.dtype)
+        value = self.value(tokens).view(batch, num, self.heads, -1)
+        return torch.einsum("bhn,bnhd->bhd", share, value).flatten(1)

@@ -78,8 +78,8 @@ def expected_distance(logits: Tensor, classes: Tensor, class_distance: Tensor) -
 
         L_i = sum_c softmax(z_i)_c * D(y_i, c)
 
-    Mistaking a cello for a violin costs less than mistaking it for a trumpet. After the hierarchical costs of Bertinetto
-    et al. 2020, arXiv 1912.09393, section 3.
+    Mistaking a cello for a violin costs less than mistaking it for a trumpet. After the hierarchical costs of
+    Bertinetto et al. 2020, arXiv 1912.09393, section 3.
 
     Args:
         logits: z, ``(B, C)``, without a margin.

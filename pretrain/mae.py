@@ -117,8 +117,8 @@ class Config:
     """Training clips that kNN and linear probe learn from; half as many are tested. 0 leaves probes out."""
     probe_data: Path | None = None
     """Pack of other timbres, as of another SoundFont, to test the probes on; the validation split by default."""
-    probe_pooling: Literal["mean", "mean_max_layers"] = "mean"
-    """Tokens to embedding for the probes: mean of the last layer, or mean and maximum over all layers."""
+    probe_pooling: Literal["mean", "class_token", "mean_layers", "mean_max_layers"] = "mean"
+    """Tokens to embedding for the probes: mean of the last layer, class token, mean (and maximum) over all layers."""
     save_minutes: float = 5.0
     """Minutes between states to resume from; 0 saves one after every step."""
     keep_states: int = 2

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from backbones.ast_encoder import AstBackbone
 from backbones.log_mel import LogMel
-from backbones.pooling import pool
+from backbones.pooling import OF_LAYERS, pool
 from data.labels import LabelTable
 from data.loader import Batch, heads_of_clips
 from data.pack import Pack
@@ -141,7 +141,7 @@ def backbone_embedding(backbone: AstBackbone, device: torch.device, pooling: str
 
     def embed(batch: Batch) -> Tensor:
         batch = batch.to(device)
-        return pool(backbone(batch.waveform, batch.num_samples, hidden=pooling != "mean"), pooling)
+        return pool(backbone(batch.waveform, batch.num_samples, hidden=pooling in OF_LAYERS), pooling)
 
     return embed
 

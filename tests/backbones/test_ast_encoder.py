@@ -6,7 +6,6 @@ import pytest
 import torch
 from transformers import ASTConfig, ASTModel
 
-from backbones import ast_encoder
 from backbones.ast_encoder import (
     EXTRA_TOKENS,
     PRESETS,
@@ -18,7 +17,7 @@ from backbones.ast_encoder import (
     sine_cosine,
 )
 from backbones.log_mel import RATE, samples_of
-from backbones.pooling import POOLINGS, max_pool, mean_pool, pool
+from backbones.pooling import POOLINGS, pool
 
 # Both run the same float32 operations, but ours cuts patches with one matrix product instead of a convolution, and a
 # padded batch sums attention over more terms: rounding only.
@@ -207,20 +206,6 @@ def test_front_end_travels_as_a_feature_extractor(backbone):
     expected = extractor(waveform[0].numpy(), sampling_rate=RATE, return_tensors="pt").input_values
     torch.testing.assert_close(backbone.log_mel(waveform)[0], expected, atol=5e-3, rtol=0)
     assert (extractor.mean, extractor.std, extractor.max_length) == (-4.0, 4.0, FRAMES)
-
-
-def test_pooling_is_blind_to_padding():
-    tokens = torch.randn(2, 5, 3)
-    is_padding = torch.tensor([[False] * 5, [False, False, True, True, True]])
-    assert torch.equal(max_pool(tokens, is_padding)[1], tokens[1, :2].amax(dim=0))
-    torch.testing.assert_close(mean_pool(tokens, is_padding)[1], tokens[1, :2].mean(dim=0))
-    torch.testing.assert_close(mean_pool(tokens, is_padding)[0], mean_pool(tokens)[0])
-    hidden = [torch.randn(2, 5, 3), tokens]
-    embedding = pool(ast_encoder.Tokens(tokens, is_padding, hidden), "mean_max_layers")
-    layers = [torch.cat([layer[1, :2].mean(0), layer[1, :2].amax(0)]) for layer in hidden]
-    torch.testing.assert_close(embedding[1], (layers[0] + layers[1]) / 2)
-    with pytest.raises(ValueError, match="not 'max'"):
-        pool(ast_encoder.Tokens(tokens, None, []), "max")
 
 
 def test_fused_attention_but_for_half_precision_on_a_cpu():
