@@ -14,16 +14,17 @@ arXiv 1704.01279.
 
 Errata and traps:
 
-- 71 test notes of ``brass_acoustic_046`` are noise (magenta/magenta issue 2092), and many are the same waveform;
-  other notes occur twice as well (embeddings-benchmark/mteb pull requests 5109, 5111): `data.describe` counts them by
-  checksum. They are kept, for the published split is what others report on.
+- 71 test notes of ``brass_acoustic_046`` are noise (magenta/magenta issue 2092), and many of them are one and the same
+  waveform; other notes occur twice as well (embeddings-benchmark/mteb pull requests 5109 and 5111 found 2,970 waveforms
+  in 3,002 test rows). `prepare` keeps one clip of each sound, in test before validation before train, and names the
+  others in ``rejected.csv``; ``--duplicates keep`` keeps them, for the split that others report on. The noise that is
+  no copy is kept.
 - The test split has ten of the eleven families. About 0.8 % of its pitches lie outside 21 to 108 (magenta issue 1143).
-- The published training instruments are in no other split; validation and test are not promised to be disjoint
-  from each other, so a test instrument is a group of its own (``...@test``). Its timbre keeps the plain name.
+- The published training instruments are in no other split; validation and test are not promised to be disjoint from
+  each other. The published splits are kept, and `data.leaks` says what instruments they share.
 """
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,7 @@ from typing import Any
 from data.clip import Clip, Labels, LabelSet, Reject
 from data.decode import AudioFile
 from data.errors import DataError
+from data.sources.listing import sizes
 from data.taxonomy import FAMILIES
 
 LICENCE = "CC BY 4.0"
@@ -71,11 +73,11 @@ def _clips_of_split(folder: Path) -> Iterator[Clip | Reject]:
     name = folder.resolve().name
     split = SPLIT_OF_FOLDER.get(name)
     examples = _read_examples(folder / "examples.json")
-    sizes = _sizes(folder / "audio")
+    left = sizes(folder / "audio", ".wav")
     for note in sorted(examples):
         labels = _labels(examples[note], f"{folder / 'examples.json'}, note {note}")
         recording = f"{name}/audio/{note}.wav"
-        size = sizes.pop(f"{note}.wav", None)
+        size = left.pop(f"{note}.wav", None)
         if size is None:
             yield Reject("nsynth", recording, "missing: named in examples.json, not in audio/")
             continue
@@ -83,12 +85,12 @@ def _clips_of_split(folder: Path) -> Iterator[Clip | Reject]:
             id=f"nsynth/{note}",
             source="nsynth",
             recording=recording,
-            group=f"nsynth/{labels.timbre}" + ("@test" if split == "test" else ""),
+            group=f"nsynth/{labels.timbre}",
             audio=AudioFile(folder / "audio" / f"{note}.wav", size),
             split=split,
             labels=labels,
         )
-    for stray in sorted(sizes):
+    for stray in left:
         yield Reject("nsynth", f"{name}/audio/{stray}", "not named in examples.json, so nothing is known about it")
 
 
@@ -100,20 +102,11 @@ def _read_examples(path: Path) -> dict[str, dict[str, Any]]:
             f"{path} should be NSynth's table of notes, but it breaks off or is damaged at line {error.lineno}, "
             f"column {error.colno}; unpack it again"
         ) from error
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError) as error:
         raise DataError(f"{path} cannot be read ({error}); unpack it again") from error
     if not isinstance(examples, dict) or not all(isinstance(note, dict) for note in examples.values()):
         raise DataError(f"{path} should be a table from note to its fields, something else found; unpack it again")
     return examples
-
-
-def _sizes(folder: Path) -> dict[str, int]:
-    """Bytes of every wav in a folder, by name."""
-    try:
-        with os.scandir(folder) as entries:
-            return {entry.name: entry.stat().st_size for entry in entries if entry.name.endswith(".wav")}
-    except OSError as error:
-        raise DataError(f"NSynth's recordings were expected in {folder} ({error.strerror}); unpack it again") from error
 
 
 def _labels(note: dict[str, Any], where: str) -> Labels:
@@ -121,16 +114,19 @@ def _labels(note: dict[str, Any], where: str) -> Labels:
         family, production = note["instrument_family_str"], note["instrument_source_str"]
         if family not in FAMILIES or production not in PRODUCTIONS:
             raise ValueError(f"family {family!r}, source {production!r}")
+        pitch, velocity = int(note["pitch"]), int(note["velocity"])
+        if not (0 <= pitch <= 127 and 0 <= velocity <= 127):
+            raise ValueError(f"pitch {pitch}, velocity {velocity}")
         return Labels(
             is_instrument=True,
             family=LabelSet((family,), complete=True),
             timbre=str(note["instrument_str"]),
-            pitch=int(note["pitch"]),
-            velocity=int(note["velocity"]),
+            pitch=pitch,
+            velocity=velocity,
             production=production,
             qualities=LabelSet(tuple(str(quality) for quality in note["qualities_str"]), complete=True),
         )
     except KeyError as error:
         raise DataError(f"{where}: the field {error} was expected, not found; unpack it again") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"{where}: NSynth's fields were expected, found {error}; unpack it again") from error

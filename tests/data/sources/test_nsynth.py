@@ -1,6 +1,7 @@
 """The source ``nsynth``, on folders laid out as the published ones."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -8,6 +9,8 @@ import soundfile
 
 from data.clip import LabelSet, Reject
 from data.errors import DataError
+from data.leaks import find_leaks
+from data.rejected import SAME_SOUND, read_rejected
 from data.sources.nsynth import NsynthOptions, clips
 from data.writer import write_pack
 
@@ -62,6 +65,7 @@ def test_labels_groups_and_published_splits(nsynth):
     assert found["nsynth/synth_lead_synthetic_001-060-100"].labels.family.present == ("synth_lead",)
     assert found["nsynth/string_acoustic_012-057-075"].split == "validation"
     assert found["nsynth/brass_acoustic_046-084-025"].split == "test"
+    assert found["nsynth/string_acoustic_012-058-075"].group == found["nsynth/string_acoustic_012-057-075"].group
 
 
 def test_it_becomes_a_pack_though_validation_and_test_share_an_instrument(nsynth, tmp_path):
@@ -106,6 +110,9 @@ def damaged(nsynth, change):
         (lambda text: text.replace('"pitch"', '"ptich"'), "note bass_synthetic_033-022-050: the field 'pitch'"),
         (lambda text: text.replace('"bass"', '"contrabass"'), "found family 'contrabass', source 'synthetic'"),
         (lambda text: text.replace('"pitch": 22', '"pitch": "low"'), "NSynth's fields were expected, found invalid"),
+        (lambda text: text.replace('"pitch": 22', '"pitch": 220'), "found pitch 220, velocity 50"),
+        (lambda text: text.replace('"pitch": 22', '"pitch": Infinity'), "NSynth's fields were expected, found cannot"),
+        (lambda text: "[" * 100_000, "cannot be read"),
     ],
 )
 def test_a_damaged_table_is_said_with_its_place(nsynth, change, words):
@@ -115,5 +122,32 @@ def test_a_damaged_table_is_said_with_its_place(nsynth, change, words):
 
 def test_recordings_not_unpacked(nsynth):
     (nsynth / "nsynth-train" / "audio").rename(nsynth / "nsynth-train" / "sound")
-    with pytest.raises(DataError, match="NSynth's recordings were expected in"):
+    with pytest.raises(DataError, match=r"recordings were expected in .*nsynth-train/audio \(No such file"):
         list(clips(NsynthOptions(nsynth)))
+
+
+def test_equal_notes_are_dropped_by_name_and_shared_instruments_told(nsynth, tmp_path):
+    test, training = nsynth / "nsynth-test" / "audio", nsynth / "nsynth-train" / "audio"
+    shutil.copy(test / "brass_acoustic_046-084-025.wav", test / "organ_electronic_007-040-050.wav")
+    shutil.copy(test / "brass_acoustic_046-084-025.wav", training / "guitar_acoustic_014-064-127.wav")
+    pack = write_pack(clips(NsynthOptions(nsynth)), tmp_path / "pack", processes=1)
+    assert [pack.info.splits[split]["clips"] for split in ("train", "validation", "test")] == [2, 3, 2]
+    rejected = read_rejected(pack.folder)
+    assert sorted((row.recording, row.reason) for row in rejected) == [
+        ("nsynth-test/audio/organ_electronic_007-040-050.wav", f"{SAME_SOUND}nsynth/brass_acoustic_046-084-025"),
+        ("nsynth-train/audio/guitar_acoustic_014-064-127.wav", f"{SAME_SOUND}nsynth/brass_acoustic_046-084-025"),
+    ]
+    leaks = {leak.what: leak for leak in find_leaks(pack.manifest, rejected)}
+    assert leaks["group"].examples == ("nsynth/string_acoustic_012",)
+    kept = write_pack(clips(NsynthOptions(nsynth)), tmp_path / "kept", processes=1, duplicates="keep")
+    assert kept.info.splits["test"]["clips"] == 3
+
+
+def test_a_link_to_nowhere_is_one_reject(nsynth, tmp_path):
+    path = nsynth / "nsynth-train" / "audio" / "guitar_acoustic_014-064-127.wav"
+    path.unlink()
+    path.symlink_to(tmp_path / "nowhere")
+    pack = write_pack(clips(NsynthOptions(nsynth)), tmp_path / "pack", processes=1, max_reject_share=0.5)
+    assert [row.recording for row in read_rejected(pack.folder)] == [
+        "nsynth-train/audio/guitar_acoustic_014-064-127.wav"
+    ]
