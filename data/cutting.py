@@ -5,22 +5,29 @@ from dataclasses import replace
 
 from data.clip import Clip
 from data.errors import DataError
+from data.reader import MAX_SECONDS
 
+STRETCH_SECONDS = 600.0
+"""Clips that begin in the same stretch of a recording are decoded in one go, from where the first of them begins."""
 MIN_REST_SECONDS = 1.0
 """What is left of a recording after its last whole clip goes to that clip if it is shorter."""
+MIN_HOP_SECONDS = 0.01
 
 
 def check_cut(clip_seconds: float, hop_seconds: float | None) -> None:
-    """Refuses lengths that cut nothing.
+    """Refuses lengths that cut nothing, or too much.
 
     Raises:
-        DataError: clips shorter than `MIN_REST_SECONDS`, or a hop that is not in (0, clip_seconds].
+        DataError: clips shorter than `MIN_REST_SECONDS` or longer than what is read at once, or a hop that is not in
+            [`MIN_HOP_SECONDS`, clip_seconds].
     """
-    if not clip_seconds >= MIN_REST_SECONDS:
-        raise DataError(f"--clip_seconds should be at least {MIN_REST_SECONDS:g}, {clip_seconds:g} found")
-    if hop_seconds is not None and not 0 < hop_seconds <= clip_seconds:
+    longest = MAX_SECONDS - MIN_REST_SECONDS
+    if not MIN_REST_SECONDS <= clip_seconds <= longest:
+        raise DataError(f"--clip_seconds should be from {MIN_REST_SECONDS:g} to {longest:g}, {clip_seconds:g} found")
+    if hop_seconds is not None and not MIN_HOP_SECONDS <= hop_seconds <= clip_seconds:
         raise DataError(
-            f"--hop_seconds should be above 0 and at most --clip_seconds ({clip_seconds:g}), {hop_seconds:g} found"
+            f"--hop_seconds should be from {MIN_HOP_SECONDS:g} to --clip_seconds ({clip_seconds:g}), "
+            f"{hop_seconds:g} found"
         )
 
 
@@ -61,6 +68,9 @@ def cut(clip: Clip, seconds: float, clip_seconds: float, hop_seconds: float | No
         yield clip
         return
     labels = replace(clip.labels, is_weak=True)
+    first, stretch = 0.0, 0.0
     for start, duration in places:
-        audio = replace(clip.audio, start_s=start, duration_s=duration)
+        if start // STRETCH_SECONDS != stretch:
+            first, stretch = start, start // STRETCH_SECONDS
+        audio = replace(clip.audio, start_s=start, duration_s=duration, decode_from_s=first)
         yield replace(clip, id=f"{clip.id}@{start:g}", start_s=start, audio=audio, labels=labels)

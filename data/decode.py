@@ -128,7 +128,7 @@ def _open(path: Path) -> tuple[int, int]:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
             kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe, socket or device"
-            raise DataError(f"cannot be read: {kind}, not a file")
+            raise DataError(f"cannot be read: it is {kind}")
         if status.st_size == 0:
             raise DataError("empty: the file has 0 bytes")
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC), status.st_size

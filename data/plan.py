@@ -1,6 +1,7 @@
 """What a preparation will do, settled before any sound is read: clips in their order, and the units of work."""
 
 import hashlib
+import itertools
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from data.clip import SPLITS, Clip, Reject
 from data.decode import RATE
 from data.errors import DataError
 from data.pack import VERSION
+from data.reader import reads_on
 from data.splits import SHARES
 
 DUPLICATES = ("drop", "keep")
@@ -17,7 +19,7 @@ DUPLICATES = ("drop", "keep")
 MAX_UNITS = 256
 """Shards at most: every open shard costs a reading process a file descriptor."""
 MIN_CLIPS = 16
-"""Clips of a unit at least, the last one apart."""
+"""Clips of a unit at least, the last one apart; more where they are decoded in one go."""
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
@@ -74,14 +76,13 @@ def make_plan(found: Iterable[Clip | Reject], options: Options) -> Plan:
         (rejects if isinstance(item, Reject) else clips).append(item)
     _check_ids(clips)
     excerpts = statistics.candidates(clips, options.seed, options.split_shares[0])
-    size = max(MIN_CLIPS, -(-len(clips) // MAX_UNITS))
     units = tuple(
         Unit(
-            number=start // size,
-            clips=tuple(clips[start : start + size]),
-            excerpts=tuple(excerpts.get(clip.id) for clip in clips[start : start + size]),
+            number=number,
+            clips=tuple(clips[start:stop]),
+            excerpts=tuple(excerpts.get(clip.id) for clip in clips[start:stop]),
         )
-        for start in range(0, len(clips), size)
+        for number, (start, stop) in enumerate(itertools.pairwise(_borders(clips)))
     )
     return Plan(
         units=units,
@@ -90,6 +91,16 @@ def make_plan(found: Iterable[Clip | Reject], options: Options) -> Plan:
         options=options,
         fingerprint=_fingerprint(clips, rejects, options),
     )
+
+
+def _borders(clips: list[Clip]) -> list[int]:
+    """Where units begin and the last one ends: never between clips that are decoded in one go."""
+    size = max(MIN_CLIPS, -(-len(clips) // MAX_UNITS))
+    borders = [0]
+    for place in range(1, len(clips)):
+        if place - borders[-1] >= size and not reads_on(clips[place - 1].audio, clips[place].audio):
+            borders.append(place)
+    return [*borders, len(clips)] if clips else borders
 
 
 def _checked(clip: Clip) -> Clip | Reject:
