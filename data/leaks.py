@@ -7,7 +7,7 @@ were dropped for it are a leak of the published splits all the same, and told as
 N clips.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,11 +37,11 @@ class Leak:
     """The split from which the clips were dropped when the pack was prepared, so that they leak no more."""
 
     def __str__(self) -> str:
-        where = f"{', '.join(self.splits[:-1])} and {self.splits[-1]}"
-        clips = ", ".join(f"{number:,} {split} clips" for split, number in self.clips.items())
+        clips = _listed([f"{number:,} {split}" for split, number in self.clips.items()])
         more = f" and {self.count - len(self.examples):,} more" if self.count > len(self.examples) else ""
         end = f"; dropped from {self.dropped_from}" if self.dropped_from else ""
-        return f"{self.what}s in {where}: {self.count:,} with {clips} ({', '.join(self.examples)}{more}){end}"
+        examples = ", ".join(self.examples)
+        return f"{self.what}s in {_listed(self.splits)}: {self.count:,} ({examples}{more}), {clips} clips{end}"
 
 
 def spare_clips(
@@ -71,6 +71,10 @@ def spare_clips(
         is_spare &= split != split[first]
     spare = np.flatnonzero(is_spare)
     return spare, first[spare]
+
+
+def _listed(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}"
 
 
 def find_leaks(manifest: pa.Table, rejected: Iterable[Rejected] = ()) -> list[Leak]:

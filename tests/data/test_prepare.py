@@ -173,7 +173,7 @@ def test_describe_names_the_problems(make_clips, tmp_path, capsys):
     for words in (
         "the validation split is empty",
         "dropped as duplicates 1, named in",
-        "sounds in train and test: 1 with 1 train clips, 1 test clips (toy/0000 = toy/again); dropped from train\n",
+        "sounds in train and test: 1 (toy/0000 = toy/again), 1 train and 1 test clips; dropped from train\n",
         "clipped clips: 1, 5.0% (toy/0003)",
         "clips below -60 dBFS RMS: 1 (toy/0004)",
         "family labels that occur in train and not in validation: 2 (brass, string)",
