@@ -137,5 +137,5 @@ def test_wrong_folders_and_options(musan):
         by_id(musan / "music")
     with pytest.raises(DataError, match="--parts should be one of speech, noise, music, 'songs' found"):
         MusanOptions(musan, parts=("songs",))
-    with pytest.raises(DataError, match="--clip_seconds should be at least 1"):
+    with pytest.raises(DataError, match="--clip_seconds should be from 1"):
         MusanOptions(musan, clip_seconds=0.5)
