@@ -1,63 +1,156 @@
-"""Runs the units of a preparation in several processes, none of which outlives the command."""
+"""Runs the units of a preparation in other processes: none outlives the command, and one that crashes is replaced."""
 
 import multiprocessing
 import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
+from contextlib import suppress
 from multiprocessing import connection
 from multiprocessing.connection import Connection
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from data.errors import DataError
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+_SENT_FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
-def run_jobs(work: Callable[[Job], Result], jobs: Iterable[Job], processes: int) -> Iterator[Result]:
-    """Yields the results of ``work(job)`` as they come, in no order; in this process if ``processes`` is 1.
 
-    Only a few jobs are in flight at once. Closing the iterator drops those that have not begun.
+def run_jobs(
+    work: Callable[[Job], Result],
+    jobs: Iterable[Job],
+    processes: int,
+    after_crash: Callable[[Job], Result],
+) -> Iterator[Result]:
+    """Yields the results of ``work(job)`` as they come, in no order. Closing the iterator ends the processes at once.
+
+    Args:
+        work: called in another process; it, its jobs and its results must pickle.
+        jobs: taken one by one, when a process is free.
+        processes: how many work at a time.
+        after_crash: called instead with a job that crashed its process, as damaged input can make a C library do;
+            see `call_alone`.
 
     Raises:
-        DataError: a process died.
+        DataError: a process was killed from outside, or crashed again.
     """
-    if processes == 1:
-        yield from map(work, jobs)
-        return
-    # A fork is ready at once, without importing numpy and the caller's program again; macOS cannot be trusted with it.
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     remaining = iter(jobs)
-    stop_reader, stop_writer = context.Pipe(duplex=False)
-    with ProcessPoolExecutor(processes, context, initializer=_start_process, initargs=(stop_reader,)) as pool:
+    busy: dict[Connection, _Process] = {}
+    try:
+        for job in remaining:
+            process = _Process()
+            busy[process.connection] = process.ask(work, job)
+            if len(busy) == processes:
+                break
+        while busy:
+            for ready in connection.wait(list(busy)):
+                process = busy[ready]
+                try:
+                    result = process.answer()
+                except _Crash as crash:
+                    if process.work is after_crash:
+                        raise DataError(f"a process that reads clips crashed twice, at last by {crash}") from crash
+                    busy.pop(ready).end()
+                    crashed, process = process, _Process()
+                    busy[process.connection] = process.ask(after_crash, crashed.job)
+                    continue
+                for job in remaining:
+                    process.ask(work, job)
+                    break
+                else:
+                    busy.pop(ready).end()
+                yield result
+    except _Kill as kill:
+        raise DataError(
+            "a process that reads clips died, killed from outside or for want of memory; run the command again to "
+            "continue, with fewer --processes if it repeats"
+        ) from kill
+    finally:
+        for process in busy.values():
+            process.end()
+
+
+def call_alone(work: Callable[[Job], Result], job: Job) -> Result:
+    """Returns ``work(job)``, called in a process of its own, which may crash.
+
+    Raises:
+        DataError: it crashed; or what ``work`` raises.
+    """
+    process = _Process()
+    try:
+        return process.ask(work, job).answer()
+    except _Crash as crash:
+        raise DataError(f"crashes what reads it: the process ended by {crash}") from crash
+    finally:
+        process.end()
+
+
+class _Crash(Exception):
+    """A process ended by a fault of its own."""
+
+
+class _Kill(Exception):
+    """A process was ended by somebody else."""
+
+
+class _Process:
+    """A process that calls what it is asked to."""
+
+    def __init__(self):
+        # A fork is ready at once, without importing numpy and the caller's program again; macOS cannot be trusted
+        # with it.
+        context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
+        self.connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs,))
+        self._process.start()
+        theirs.close()  # or nobody would notice that the process is gone
+        self.work: Callable[[Any], Any] | None = None
+        self.job: Any = None
+
+    def ask(self, work: Callable[[Job], Result], job: Job) -> "_Process":
+        self.work, self.job = work, job
+        with suppress(ConnectionError):  # of a process that is gone the answer tells
+            self.connection.send((work, job))
+        return self
+
+    def answer(self) -> Any:
+        """Waits for the result, or raises what ``work`` raised, `_Crash` or `_Kill`."""
         try:
-            running = {pool.submit(work, job) for job in islice(remaining, 2 * processes)}
-            while running:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                running |= {pool.submit(work, job) for job in islice(remaining, len(done))}
-                for future in done:
-                    yield future.result()
-        except BrokenProcessPool as error:
-            raise DataError(
-                "a process that reads clips died, killed from outside or for want of memory; run the command again to "
-                "continue, with fewer --processes if it repeats"
-            ) from error
-        except BaseException:
-            stop_writer.send_bytes(b"stop")  # nobody waits for the jobs that are running
-            raise
+            result, error = self.connection.recv()
+        except (EOFError, ConnectionError):
+            self._process.join()
+            code = self._process.exitcode
+            if -code in _SENT_FROM_OUTSIDE:
+                raise _Kill from None
+            raise _Crash(signal.Signals(-code).name if code < 0 else f"an exit with code {code}") from None
+        if error is not None:
+            raise error
+        return result
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.join()
+        self.connection.close()
 
 
-def _start_process(stop_reader: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends the pool
-    threading.Thread(target=_end_when_told, args=(stop_reader,), daemon=True).start()
+def _serve(asked: Connection) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends this process
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    while True:
+        work, job = asked.recv()
+        try:
+            answer = work(job), None
+        except Exception as error:
+            if not isinstance(error, DataError):
+                error.add_note(f"in another process:\n{traceback.format_exc()}")
+            answer = None, error
+        asked.send(answer)
 
 
-def _end_when_told(stop_reader: Connection) -> None:
-    # A pool's process waits for jobs for ever when its parent is killed.
-    connection.wait([stop_reader, multiprocessing.parent_process().sentinel])
+def _end_with_parent() -> None:
+    connection.wait([multiprocessing.parent_process().sentinel])
     os._exit(1)

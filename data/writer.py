@@ -26,7 +26,7 @@ from data.manifest import SCHEMA, row_of
 from data.pack import INFO_NAME, MANIFEST_NAME, PARTIAL_NAME, REJECTED_NAME, Pack, checksum_of, shard_name
 from data.pcm import to_pcm
 from data.plan import Options, Plan, Unit, make_plan
-from data.pool import run_jobs
+from data.pool import call_alone, run_jobs
 from data.reader import Reader
 from data.rejected import BROKEN
 from data.splits import SHARES, check_shares
@@ -85,7 +85,8 @@ def write_pack(
         if progress:
             progress(done, plan.num_clips)
         todo = (unit for unit in plan.units if not rows_path(folder, unit.number).exists())
-        for number in run_jobs(partial(_write_unit, folder, min_seconds), todo, processes):
+        write = partial(_write_unit, folder, min_seconds)
+        for number in run_jobs(write, todo, processes, after_crash=partial(write, reads_alone=True)):
             done += number
             if progress:
                 progress(done, plan.num_clips)
@@ -156,14 +157,18 @@ def _begin(folder: Path, plan: Plan, overwrite: bool) -> None:
         path.unlink()
 
 
-def _write_unit(folder: Path, min_seconds: float, unit: Unit) -> int:
-    """Reads the clips of a unit, writes its shard and then its rows; returns how many clips it tried."""
+def _write_unit(folder: Path, min_seconds: float, unit: Unit, reads_alone: bool = False) -> int:
+    """Reads the clips of a unit, writes its shard and then its rows; returns how many clips it tried.
+
+    With ``reads_alone`` each clip is read in a process of its own, which it may crash.
+    """
+    to_pcm_alone = partial(call_alone, partial(to_pcm, min_seconds=min_seconds))
     rows, rejects, sums = [], [], {}
     offset = 0
     with write_atomically(folder / shard_name(unit.number)) as file, Reader() as reader:
         for clip, place in zip(unit.clips, unit.excerpts, strict=True):
             try:
-                pcm = to_pcm(clip.audio, min_seconds, reader)
+                pcm = to_pcm_alone(clip.audio) if reads_alone else to_pcm(clip.audio, min_seconds, reader)
             except (DataError, OSError) as error:
                 where = f"at {clip.start_s:g} s: " if clip.start_s else ""
                 rejects.append((BROKEN, clip.source, clip.recording, f"{where}{error}", clip.id, clip.split or ""))
