@@ -5,11 +5,18 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import xxhash
 
 from data.errors import DataError
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def checksum_of(data: Any) -> str:
+    """XXH3's 128 bits of a bytes-like object, in hexadecimal: finds damage and equal sound, keeps out no forger."""
+    return xxhash.xxh3_128_hexdigest(data)
 
 
 @contextmanager

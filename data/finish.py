@@ -21,9 +21,10 @@ import pyarrow.parquet as pq
 
 from data import statistics, taxonomy
 from data.clip import SPLITS
+from data.codes import write_codes
 from data.decode import RATE
 from data.errors import DataError
-from data.files import sync_folder, write_atomically
+from data.files import checksum_of, sync_folder, write_atomically
 from data.leaks import spare_clips
 from data.manifest import SCHEMA, hours_of, split_totals, totals
 from data.pack import (
@@ -33,7 +34,6 @@ from data.pack import (
     REJECTED_NAME,
     VERSION,
     PackInfo,
-    checksum_of,
     shard_name,
 )
 from data.plan import Options, Plan
@@ -76,6 +76,7 @@ def finish(folder: Path, plan: Plan, max_reject_share: float, licences: Mapping[
     pq.write_table(manifest, buffer, row_group_size=_ROWS_GROUP, compression="zstd")
     with write_atomically(folder / MANIFEST_NAME) as file:
         file.write(buffer.getbuffer())
+    manifest_checksum = checksum_of(buffer.getbuffer())
     mean, std = _log_mel(manifest, units.sums, plan.options.seed)
     info = PackInfo(
         version=VERSION,
@@ -98,7 +99,8 @@ def finish(folder: Path, plan: Plan, max_reject_share: float, licences: Mapping[
         log_mel_mean=mean,
         log_mel_std=std,
         shard_bytes=shard_bytes,
-        manifest_checksum=checksum_of(buffer.getbuffer()),
+        manifest_checksum=manifest_checksum,
+        codes_checksum=write_codes(folder, manifest, manifest_checksum),
         plan=plan.fingerprint,
     )
     sync_folder(folder)

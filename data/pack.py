@@ -4,6 +4,7 @@
 
     manifest.parquet     one row a clip, columns in `data.manifest.SCHEMA`
     shard_00000.i16 ...  little-endian int16 samples, one clip after another
+    codes.arrow          the manifest in numbers, see `data.codes`
     rejected.csv         what was not taken, columns in `data.rejected.Rejected`
     pack.json            `PackInfo`; written last, so a folder that has it is whole
 
@@ -14,6 +15,8 @@ import dataclasses
 import json
 import mmap
 import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,10 +24,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import xxhash
 
+from data.clip import SPLITS
+from data.codes import CODES_NAME, ROWS_AT_ONCE, Codes, is_intact
 from data.errors import DataError
+from data.files import checksum_of, inside
+from data.manifest import SCHEMA
 
 VERSION = 2
 INFO_NAME = "pack.json"
@@ -32,16 +39,12 @@ MANIFEST_NAME = "manifest.parquet"
 REJECTED_NAME = "rejected.csv"
 PARTIAL_NAME = ".partial"
 """The folder of an unfinished preparation."""
+_LEADS_OUT = r"^/|(^|/)\.\.(/|$)"  # of a recording's path: absolute, or with a step up
 
 
 def shard_name(shard: int) -> str:
     """The file name of a shard."""
     return f"shard_{shard:05d}.i16"
-
-
-def checksum_of(data: Any) -> str:
-    """XXH3's 128 bits of a bytes-like object, in hexadecimal: finds damage and equal sound, keeps out no forger."""
-    return xxhash.xxh3_128_hexdigest(data)
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class PackInfo:
     shard_bytes: list[int]
     """The size of every shard, in order."""
     manifest_checksum: str
+    codes_checksum: str
     plan: str
     """Fingerprint of what was asked for: clips, labels, options."""
 
@@ -93,28 +97,27 @@ class Pack:
         """Opens a pack without reading its sound.
 
         Raises:
-            DataError: the folder is no pack, is half written, is of another version, or misses a part.
+            DataError: the folder is no pack, is half written, is of another version, misses a part, or names
+                something outside itself.
         """
-        folder = Path(folder)
-        info = _read_info(folder)
-        for shard, expected in enumerate(info.shard_bytes):
-            path = folder / shard_name(shard)
+        pack = cls._trusted(Path(folder))
+        for shard, expected in enumerate(pack.info.shard_bytes):
+            path = inside(pack.folder, shard_name(shard))
             found = path.stat().st_size if path.is_file() else None
             if found != expected:
                 raise DataError(
                     f"{path} should hold {expected} bytes and "
                     f"{'is missing' if found is None else f'holds {found}'}; copy the pack again or prepare it anew"
                 )
-        pack = cls(folder, info)
-        if len(pack.num_samples) != info.num_clips:
-            raise DataError(
-                f"{folder / MANIFEST_NAME} should hold {info.num_clips} clips and holds {len(pack.num_samples)}; "
-                "copy the pack again or prepare it anew"
-            )
+        pack._check_manifest()
         return pack
 
+    @classmethod
+    def _trusted(cls, folder: Path) -> "Pack":
+        return cls(folder, _read_info(folder))
+
     def __reduce__(self):
-        return Pack.open, (self.folder,)
+        return Pack._trusted, (self.folder,)  # whoever sends it has opened it, and only numbers are read there
 
     def __len__(self) -> int:
         return self.info.num_clips
@@ -129,42 +132,96 @@ class Pack:
 
     @cached_property
     def manifest(self) -> pa.Table:
-        """The whole manifest, one row a clip."""
-        return self._read_manifest(None)
+        """The whole manifest, one row a clip: half a gigabyte for a million. `column` reads one column."""
+        with self._opened_manifest() as file:
+            return file.read()
 
-    @cached_property
-    def _places(self) -> pa.Table:
-        return self._read_manifest(["shard", "offset", "num_samples"])
-
-    def _read_manifest(self, columns: list[str] | None) -> pa.Table:
-        path = self.folder / MANIFEST_NAME
+    @contextmanager
+    def _opened_manifest(self) -> Iterator[pq.ParquetFile]:
+        path = inside(self.folder, MANIFEST_NAME)
         try:
             with pq.ParquetFile(path, memory_map=True) as file:
-                return file.read(columns=columns)
+                yield file
         except (OSError, pa.ArrowException) as error:
             raise DataError(
                 f"{path} cannot be read as a manifest ({str(error).splitlines()[0]}); "
                 "copy the pack again or prepare it anew"
             ) from error
 
+    def _batches(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """Some columns of the manifest, in batches that do not fill the memory."""
+        with self._opened_manifest() as file:
+            yield from file.iter_batches(ROWS_AT_ONCE, columns=columns)
+
+    def _check_manifest(self) -> None:
+        path = self.folder / MANIFEST_NAME
+        with self._opened_manifest() as file:
+            found, count = file.schema_arrow, file.metadata.num_rows
+        for field in SCHEMA:
+            if field.name not in found.names or found.field(field.name).type != field.type:
+                raise DataError(
+                    f"{path} should hold a column {field.name} of {field.type}; copy the pack again or prepare it anew"
+                )
+        if not count:
+            raise DataError(f"{path} should hold clips and holds none; copy the pack again or prepare it anew")
+        if count != self.info.num_clips or count != len(self.codes):
+            raise DataError(
+                f"{path} should hold {self.info.num_clips} clips and holds {count}; "
+                "copy the pack again or prepare it anew"
+            )
+        first = 0
+        for batch in self._batches(["recording"]):
+            recordings = batch["recording"]
+            place = pc.index(pc.match_substring_regex(recordings, _LEADS_OUT), True).as_py()
+            if place >= 0:
+                raise DataError(
+                    f"every recording should be named by a path inside its source, row {first + place} of {path} names "
+                    f"{recordings[place].as_py()!r}; trust this pack no further and prepare it anew"
+                )
+            first += len(batch)
+
     @cached_property
+    def codes(self) -> Codes:
+        """The manifest in numbers; all that reading sound and labels takes.
+
+        Raises:
+            DataError: a clip lies outside the shards.
+        """
+        codes = Codes.mapped(self.folder, self.info.codes_checksum, self.info.manifest_checksum)
+        codes = codes or Codes.derived(self._batches, self.info.manifest_checksum)
+        shard, offset, num_samples = (codes.columns[name] for name in ("shard", "offset", "num_samples"))
+        sizes = np.array([*self.info.shard_bytes, 0], np.int64) // 2  # in samples; the last is for shards out of range
+        is_shard = (shard >= 0) & (shard < len(self.info.shard_bytes))
+        size = sizes[np.where(is_shard, shard, -1)]
+        # Less in place of more: the end of a clip may lie beyond what an int64 holds.
+        bad = np.flatnonzero(~is_shard | (offset < 0) | (num_samples < 1) | (num_samples > size - offset))
+        if len(bad):
+            row = bad[0]
+            raise DataError(
+                f"every clip should lie inside the shards of {self.folder}, {len(bad)} do not: the first, row {row}, "
+                f"has {num_samples[row]} samples from {offset[row]} of shard {shard[row]}; "
+                "copy the pack again or prepare it anew"
+            )
+        return codes
+
+    @property
     def shard(self) -> np.ndarray:
         """int32 ``(N,)``: the shard of every clip."""
-        return self._places["shard"].to_numpy()
+        return self.codes.columns["shard"]
 
-    @cached_property
+    @property
     def offset(self) -> np.ndarray:
         """int64 ``(N,)``: where every clip begins in its shard, in samples."""
-        return self._places["offset"].to_numpy()
+        return self.codes.columns["offset"]
 
-    @cached_property
+    @property
     def num_samples(self) -> np.ndarray:
         """int64 ``(N,)``: the length of every clip."""
-        return self._places["num_samples"].to_numpy()
+        return self.codes.columns["num_samples"]
 
     def rows(self, split: str) -> np.ndarray:
         """int64 row numbers of the clips of a split, in the manifest's order."""
-        return np.flatnonzero(self.column("split") == split)
+        return np.flatnonzero(self.codes.columns["split"] == SPLITS.index(split))
 
     def column(self, name: str) -> np.ndarray:
         """A column of the manifest, ``(N,)``.
@@ -175,9 +232,11 @@ class Pack:
         Raises:
             DataError: there is no such column.
         """
-        if name not in self.manifest.column_names:
-            raise DataError(f"{self.folder} has no column {name!r}; it has {', '.join(self.manifest.column_names)}")
-        values = self.manifest[name]
+        with self._opened_manifest() as file:
+            names = file.schema_arrow.names
+            if name not in names:
+                raise DataError(f"{self.folder} has no column {name!r}; it has {', '.join(names)}")
+            values = file.read([name])[name]
         if pa.types.is_primitive(values.type) and values.null_count == 0:
             return values.to_numpy()
         is_list = pa.types.is_list(values.type)
@@ -201,14 +260,14 @@ class Pack:
         start = int(self.offset[row])
         return self._shard(int(self.shard[row]))[start : start + int(self.num_samples[row])]
 
-    def read_crops(self, rows: np.ndarray, starts: np.ndarray, num_samples: int, out: np.ndarray) -> None:
+    def read_crops(self, rows: np.ndarray, starts: np.ndarray, num_samples: int, out: Iterable[np.ndarray]) -> None:
         """Copies one crop of each of some clips.
 
         Args:
             rows: ``(B,)`` row numbers.
             starts: ``(B,)`` first sample of each crop, counted from the start of the clip.
             num_samples: S, the length of a crop.
-            out: int16 ``(B, S)``, filled; zeros behind the end of a clip.
+            out: int16 ``(B, S)``, or B arrays of ``(S,)``, filled; zeros behind the end of a clip.
         """
         rows, starts = np.asarray(rows), np.asarray(starts)
         if starts.size and int(starts.min()) < 0:
@@ -231,6 +290,10 @@ class Pack:
         path = self.folder / MANIFEST_NAME
         if checksum_of(path.read_bytes()) != self.info.manifest_checksum:
             raise DataError(f"{path} is not what was written; copy the pack again or prepare it anew")
+        if not is_intact(self.folder / CODES_NAME, self.info.codes_checksum):
+            raise DataError(
+                f"{self.folder / CODES_NAME} is not what was written; copy the pack again or prepare it anew"
+            )
         ids, checksums = self.column("id"), self.column("checksum")
         damaged = [row for row in range(len(self)) if checksum_of(self.samples(row)) != checksums[row]]
         if damaged:

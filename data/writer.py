@@ -19,11 +19,12 @@ import pyarrow as pa
 
 from data import statistics
 from data.clip import Clip, Reject
+from data.codes import CODES_NAME
 from data.errors import DataError
-from data.files import sync_folder, write_atomically
+from data.files import checksum_of, sync_folder, write_atomically
 from data.finish import finish, rows_path
 from data.manifest import SCHEMA, row_of
-from data.pack import INFO_NAME, MANIFEST_NAME, PARTIAL_NAME, REJECTED_NAME, Pack, checksum_of, shard_name
+from data.pack import INFO_NAME, MANIFEST_NAME, PARTIAL_NAME, REJECTED_NAME, Pack, shard_name
 from data.pcm import to_pcm
 from data.plan import Options, Plan, Unit, make_plan
 from data.pool import call_alone, run_jobs
@@ -149,7 +150,7 @@ def _begin(folder: Path, plan: Plan, overwrite: bool) -> None:
         for path in (folder / PARTIAL_NAME).iterdir():
             if path.name != "lock":
                 path.unlink()
-        for path in [folder / MANIFEST_NAME, folder / REJECTED_NAME, *folder.glob("shard_*.i16")]:
+        for path in [folder / MANIFEST_NAME, folder / CODES_NAME, folder / REJECTED_NAME, *folder.glob("shard_*.i16")]:
             path.unlink(missing_ok=True)
         with write_atomically(plan_path) as file:
             file.write(plan.fingerprint.encode())

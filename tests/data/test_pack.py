@@ -2,12 +2,17 @@
 
 import json
 import pickle
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from data.codes import write_codes
 from data.errors import DataError
+from data.files import checksum_of
 from data.pack import Pack
 
 
@@ -125,6 +130,112 @@ def test_damage_is_said_on_opening(copied_pack, damage, words):
     damage(copied_pack)
     with pytest.raises(DataError, match=words):
         Pack.open(copied_pack)
+
+
+def forge(folder: Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    """Changes the manifest and makes its checksum right, which takes no secret."""
+    path = folder / "manifest.parquet"
+    pq.write_table(change(pq.read_table(path)), path)
+    change_info(folder, manifest_checksum=checksum_of(path.read_bytes()))
+
+
+def setting(column: str, row: int, value: object) -> Callable[[pa.Table], pa.Table]:
+    """Sets one value of a manifest."""
+
+    def change(table: pa.Table) -> pa.Table:
+        values = table[column].to_pylist()
+        values[row] = value
+        place = table.schema.get_field_index(column)
+        return table.set_column(place, table.schema.field(column), pa.array(values, table.schema.field(column).type))
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("shard", 99), ("shard", 8), ("shard", -1), ("shard", None),
+        ("offset", -1), ("offset", -(2**63)), ("offset", 10**12), ("offset", 2**63 - 1), ("offset", None),
+        ("num_samples", 10**12), ("num_samples", 2**63 - 1), ("num_samples", -1), ("num_samples", 0),
+        ("num_samples", None),
+    ],
+)  # fmt: skip
+def test_a_manifest_that_points_outside_its_shards_is_refused(copied_pack, column, value):
+    assert len(Pack.open(copied_pack).info.shard_bytes) == 8
+    forge(copied_pack, setting(column, 63, value))
+    with pytest.raises(DataError, match=r"clip should lie inside the shards of .*, 1 do not: the first, row 63, "):
+        Pack.open(copied_pack)
+
+
+def test_the_last_sample_of_a_shard_is_inside_and_the_next_is_not(copied_pack):
+    pack = Pack.open(copied_pack)
+    row = int(np.flatnonzero(pack.shard == 3)[-1])
+    size = int(pack.num_samples[row])
+    assert 2 * (int(pack.offset[row]) + size) == pack.info.shard_bytes[3]
+    forge(copied_pack, setting("num_samples", row, size + 1))
+    with pytest.raises(DataError, match=f"row {row}, has {size + 1} samples"):
+        Pack.open(copied_pack)
+    forge(copied_pack, setting("num_samples", row, size))
+    np.testing.assert_array_equal(Pack.open(copied_pack).samples(row), pack.samples(row))
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../secret.wav", "a/../../b.wav", "a/..", "..", "a/../b\n.wav"])
+def test_recordings_outside_their_source_are_refused(copied_pack, path):
+    forge(copied_pack, setting("recording", 77, path))
+    with pytest.raises(DataError, match=r"path inside its source, row 77 of .*; trust this pack no further"):
+        Pack.open(copied_pack)
+
+
+@pytest.mark.parametrize("path", ["..a/b..wav", "a/...", "gm/program 3", "a\n..b", "C:..\\..", "", None])
+def test_recordings_of_odd_names_are_not(copied_pack, path):
+    forge(copied_pack, setting("recording", 77, path))
+    assert len(Pack.open(copied_pack)) == 120
+
+
+def test_a_place_in_the_codes_is_checked_as_well(copied_pack):
+    """Whoever reads sound asks the codes, so a manifest that is right does not vouch for them."""
+    right = Pack.open(copied_pack)
+    offset = right.offset.copy()
+    offset[5] = 10**9
+    manifest = right.manifest.set_column(right.manifest.column_names.index("offset"), "offset", pa.array(offset))
+    forged = write_codes(copied_pack, manifest, right.info.manifest_checksum)
+    change_info(copied_pack, codes_checksum=forged)
+    with pytest.raises(DataError, match="row 5, has"):
+        Pack.open(copied_pack)
+
+
+@pytest.mark.parametrize("name", ["shard_00001.i16", "manifest.parquet"])
+def test_a_link_out_of_the_pack_is_refused_and_one_inside_is_not(copied_pack, tmp_path, name):
+    (copied_pack / name).rename(tmp_path / name)
+    (copied_pack / name).symlink_to(tmp_path / name)
+    with pytest.raises(DataError, match=rf"below .* expected, '{name}' leads out of it"):
+        Pack.open(copied_pack)
+    (copied_pack / name).unlink()
+    (tmp_path / name).rename(copied_pack / "elsewhere")
+    (copied_pack / name).symlink_to("elsewhere")
+    assert len(Pack.open(copied_pack)) == 120
+    (tmp_path / "link").symlink_to(copied_pack)
+    assert len(Pack.open(tmp_path / "link")) == 120
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda table: table.drop_columns("offset"), "should hold a column offset of int64"),
+        (lambda table: table.set_column(8, "offset", table["id"]), "should hold a column "),
+        (lambda table: table.slice(0, 119), "should hold 120 clips and holds 119"),
+        (lambda table: table.slice(0, 0), "should hold clips and holds none"),
+    ],
+)
+def test_a_manifest_of_another_shape_is_refused(copied_pack, change, words):
+    forge(copied_pack, change)
+    with pytest.raises(DataError, match=words):
+        Pack.open(copied_pack)
+
+
+def test_a_column_that_the_user_added_can_be_read(copied_pack):
+    forge(copied_pack, lambda table: table.append_column("mood", pa.array(range(120))))
+    assert Pack.open(copied_pack).column("mood").tolist() == list(range(120))
 
 
 def test_half_written_and_absent_packs(tmp_path):

@@ -53,7 +53,7 @@ def test_folder_to_pack_and_again(recordings, tmp_path):
     assert "         1  holds NaN or infinite values\n" in result.stdout
     assert f"pack: {out}" in result.stdout
     assert sorted(path.name for path in out.iterdir()) == [
-        "manifest.parquet", "pack.json", "rejected.csv", "shard_00000.i16", "shard_00001.i16",
+        "codes.arrow", "manifest.parquet", "pack.json", "rejected.csv", "shard_00000.i16", "shard_00001.i16",
     ]  # fmt: skip
     pack = Pack.open(out)
     pack.verify()

@@ -179,7 +179,8 @@ def test_a_whole_pack_is_kept_and_another_only_replaced_when_told(make_clips, tm
     smaller = write_pack(make_clips(20), folder, processes=1, overwrite=True)
     assert smaller.fingerprint == first.fingerprint
     assert sorted(path.name for path in folder.iterdir()) == [
-        "describe.png", "manifest.parquet", "pack.json", "rejected.csv", "shard_00000.i16", "shard_00001.i16",
+        "codes.arrow", "describe.png", "manifest.parquet", "pack.json", "rejected.csv",
+        "shard_00000.i16", "shard_00001.i16",
     ]  # fmt: skip
 
 
