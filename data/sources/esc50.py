@@ -25,7 +25,7 @@ from pathlib import Path
 
 from data.clip import Clip, Reject
 from data.errors import DataError
-from data.sources.freesound import KNOWN, Listed, check_keep, clips_of, freesound_id_of, labels_of_clip
+from data.sources.freesound import KNOWN, Listed, check_kinds, clips_of, freesound_id_of, labels_of_clip
 from data.sources.table import rows, standing_at
 
 LICENCE = "CC BY-NC 3.0; the clips of ESC-10 CC BY"
@@ -39,11 +39,11 @@ class Esc50Options:
 
     folder: Path
     """With ``audio`` and ``meta`` in it."""
-    keep: tuple[str, ...] = KNOWN
+    kinds: tuple[str, ...] = KNOWN
     """Kinds of clips to take, of non_instrument, instrument and unclear; the first two if none is given."""
 
     def __post_init__(self):
-        check_keep(self.keep)
+        check_kinds(self.kinds)
 
 
 def clips(options: Esc50Options) -> Iterator[Clip | Reject]:
@@ -57,7 +57,7 @@ def clips(options: Esc50Options) -> Iterator[Clip | Reject]:
         raise DataError(
             f"ESC-50 was expected in {folder} ({_TABLE} and audio/), {_TABLE} not found; give the folder ESC-50-master"
         )
-    yield from clips_of("esc50", folder, "audio", _listed(folder / _TABLE), _TABLE, options.keep)
+    yield from clips_of("esc50", folder, "audio", _listed(folder / _TABLE), _TABLE, options.kinds)
 
 
 def _listed(table: Path) -> Iterator[Listed]:

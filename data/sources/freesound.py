@@ -43,15 +43,15 @@ class Listed:
     split: str | None = None
 
 
-def check_keep(keep: Iterable[str]) -> None:
+def check_kinds(kinds: Iterable[str]) -> None:
     """Refuses kinds of clips that there are not.
 
     Raises:
         DataError: a name that is not in `KINDS`.
     """
-    for kind in keep:
+    for kind in kinds:
         if kind not in KINDS:
-            raise DataError(f"--keep should be one of {', '.join(KINDS)}, {kind!r} found")
+            raise DataError(f"--kinds should be one of {', '.join(KINDS)}, {kind!r} found")
 
 
 def freesound_id_of(cell: str) -> str:
@@ -88,7 +88,7 @@ def labels_of_clip(source: str, present: tuple[str, ...], absent: tuple[str, ...
 
 
 def clips_of(
-    source: str, root: Path, folder: str, listed: Iterable[Listed], table: str, keep: tuple[str, ...]
+    source: str, root: Path, folder: str, listed: Iterable[Listed], table: str, kinds: tuple[str, ...]
 ) -> Iterator[Clip | Reject]:
     """Yields the listed clips that lie in a folder, sorted by name, and names what is missing, left out or stray.
 
@@ -98,7 +98,7 @@ def clips_of(
         folder: of recordings, below ``root``.
         listed: what the table says is in ``folder``.
         table: the name of the table, for reasons.
-        keep: of `KINDS`.
+        kinds: of `KINDS`.
 
     Raises:
         DataError: the folder of recordings cannot be read, or a file is listed twice.
@@ -113,7 +113,7 @@ def clips_of(
             raise DataError(f"{root / table} should list every recording once, {clip.file} occurs twice")
         seen.add(clip.file)
         kind = _KIND_OF[clip.labels.is_instrument]
-        if clip.why_left_out or kind not in keep:
+        if clip.why_left_out or kind not in kinds:
             why = clip.why_left_out or f"{kind}: {clip.why_unclear or 'not asked for'}"
             yield Reject(source, recording, why, is_left_out=True)
         elif clip.file not in sizes:

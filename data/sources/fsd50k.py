@@ -14,9 +14,9 @@ says nothing of a violin, and one of eval says that there is none. Labels come w
 parent is dropped where a child explains it, so that a bicycle's bell is not taken for a musical ``Bell``.
 
 Licence: Creative Commons Attribution 4.0 as a whole, and each clip as its uploader chose (CC0, CC BY, CC BY-NC or CC
-Sampling+), of which ``licences`` makes a choice. Citation: Eduardo Fonseca, Xavier Favory, Jordi Pons, Frederic Font
-and Xavier Serra, "FSD50K: An Open Dataset of Human-Labeled Sound Events", IEEE/ACM TASLP 30, 2022, arXiv 2010.00475.
-Where: https://zenodo.org/record/4060432
+Sampling+), of which ``--fsd50k_licences`` makes a choice. Citation: Eduardo Fonseca, Xavier Favory, Jordi Pons,
+Frederic Font and Xavier Serra, "FSD50K: An Open Dataset of Human-Labeled Sound Events", IEEE/ACM TASLP 30, 2022, arXiv
+2010.00475. Where: https://zenodo.org/record/4060432
 
 Traps:
 
@@ -34,7 +34,7 @@ from pathlib import Path
 
 from data.clip import Clip, Labels, Reject
 from data.errors import DataError
-from data.sources.freesound import KNOWN, Listed, check_keep, clips_of, freesound_id_of, labels_of_clip
+from data.sources.freesound import KNOWN, Listed, check_kinds, clips_of, freesound_id_of, labels_of_clip
 from data.sources.table import rows, standing_at
 from data.taxonomy import ALIASES
 
@@ -79,16 +79,16 @@ class Fsd50kOptions:
 
     folder: Path
     """With FSD50K.ground_truth, and FSD50K.dev_audio, FSD50K.eval_audio or both."""
-    keep: tuple[str, ...] = KNOWN
+    kinds: tuple[str, ...] = KNOWN
     """Kinds of clips to take, of non_instrument, instrument and unclear; the first two if none is given."""
-    licences: tuple[str, ...] = ()
+    fsd50k_licences: tuple[str, ...] = ()
     """Licences of the clips to take, of cc0, cc-by, cc-by-nc and cc-sampling+; all if none is given."""
 
     def __post_init__(self):
-        check_keep(self.keep)
-        for licence in self.licences:
+        check_kinds(self.kinds)
+        for licence in self.fsd50k_licences:
             if licence not in LICENCES:
-                raise DataError(f"--licences should be one of {', '.join(LICENCES)}, {licence!r} found")
+                raise DataError(f"--fsd50k_licences should be one of {', '.join(LICENCES)}, {licence!r} found")
 
 
 def clips(options: Fsd50kOptions) -> Iterator[Clip | Reject]:
@@ -106,8 +106,8 @@ def clips(options: Fsd50kOptions) -> Iterator[Clip | Reject]:
         )
     for part in parts:
         table = f"FSD50K.ground_truth/{part}.csv"
-        listed = _listed(folder, part, folder / table, options.licences)
-        yield from clips_of("fsd50k", folder, f"FSD50K.{part}_audio", listed, table, options.keep)
+        listed = _listed(folder, part, folder / table, options.fsd50k_licences)
+        yield from clips_of("fsd50k", folder, f"FSD50K.{part}_audio", listed, table, options.kinds)
 
 
 def _listed(folder: Path, part: str, table: Path, licences: tuple[str, ...]) -> Iterator[Listed]:
@@ -155,7 +155,7 @@ def _licences(path: Path) -> dict[str, str]:
     except OSError as error:
         raise DataError(
             f"the licences of FSD50K's clips were expected in {path} ({error.strerror}); unpack FSD50K.metadata, or "
-            "leave --licences out"
+            "leave --fsd50k_licences out"
         ) from error
     except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise DataError(

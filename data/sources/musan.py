@@ -8,10 +8,10 @@
 All are 16 kHz, 16 bit, mono; some noises are shorter than a tenth of a second, speech and music take minutes, so they
 are cut into clips. Speech and noise are known to hold no instrument.
 
-Music, taken only if asked for with ``--parts music``, is known to hold some, but not which. A line of its ANNOTATIONS
-is ``id genre[,genre] vocals artist [composer]``, as ``music-hd-0039 westernart,romantic N Kevin_MacLoad Erik_Satie``:
-vocals Y is a voice somewhere in the recording, N is no voice in any of its clips. The group is the artist, or the
-recording where none is named.
+Music, taken only if asked for with ``--musan_parts music``, is known to hold some, but not which. A line of its
+ANNOTATIONS is ``id genre[,genre] vocals artist [composer]``, as in ``music-hd-0039 westernart,romantic N Kevin_MacLoad
+Erik_Satie``: vocals Y is a voice somewhere in the recording, N is no voice in any of its clips. The group is the
+artist, or the recording where none is named.
 
 Licence: Creative Commons Attribution 4.0 as a whole; each recording Creative Commons or public domain, as the file
 LICENSE of its folder says. Citation: David Snyder, Guoguo Chen and Daniel Povey, "MUSAN: A Music, Speech, and Noise
@@ -50,7 +50,7 @@ class MusanOptions:
 
     folder: Path
     """With ``speech``, ``noise`` and ``music`` in it, or those of them that are asked for."""
-    parts: tuple[str, ...] = ("speech", "noise")
+    musan_parts: tuple[str, ...] = ("speech", "noise")
     """Parts of MUSAN to take, of speech, noise and music; the first two if none is given."""
     clip_seconds: float = 10.0
     """Longer recordings are cut into clips of this length."""
@@ -59,9 +59,9 @@ class MusanOptions:
 
     def __post_init__(self):
         check_cut(self.clip_seconds, self.hop_seconds)
-        for part in self.parts:
+        for part in self.musan_parts:
             if part not in PARTS:
-                raise DataError(f"--parts should be one of {', '.join(PARTS)}, {part!r} found")
+                raise DataError(f"--musan_parts should be one of {', '.join(PARTS)}, {part!r} found")
 
 
 def clips(options: MusanOptions) -> Iterator[Clip | Reject]:
@@ -71,13 +71,13 @@ def clips(options: MusanOptions) -> Iterator[Clip | Reject]:
         DataError: the folder is not laid out as MUSAN, or annotations cannot be used.
     """
     folder = Path(options.folder)
-    for part in options.parts:
+    for part in options.musan_parts:
         if not (folder / part).is_dir():
             raise DataError(
                 f"MUSAN was expected in {folder} ({', '.join(PARTS)}), {part} not found; give the folder musan that "
-                "its archive holds, or other --parts"
+                "its archive holds, or other --musan_parts"
             )
-    for part in dict.fromkeys(options.parts):
+    for part in dict.fromkeys(options.musan_parts):
         for place in folders(folder / part):
             yield from _clips_of_folder(place, part, options)
 

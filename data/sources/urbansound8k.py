@@ -26,7 +26,7 @@ from pathlib import Path
 
 from data.clip import Clip, Labels, Reject
 from data.errors import DataError
-from data.sources.freesound import KNOWN, Listed, check_keep, clips_of, freesound_id_of, labels_of_clip
+from data.sources.freesound import KNOWN, Listed, check_kinds, clips_of, freesound_id_of, labels_of_clip
 from data.sources.table import rows, standing_at
 
 LICENCE = "CC BY-NC 3.0"
@@ -42,11 +42,11 @@ class UrbanSound8kOptions:
 
     folder: Path
     """With ``audio`` and ``metadata`` in it."""
-    keep: tuple[str, ...] = KNOWN
+    kinds: tuple[str, ...] = KNOWN
     """Kinds of clips to take, of non_instrument, instrument and unclear; the first two if none is given."""
 
     def __post_init__(self):
-        check_keep(self.keep)
+        check_kinds(self.kinds)
 
 
 def clips(options: UrbanSound8kOptions) -> Iterator[Clip | Reject]:
@@ -67,7 +67,7 @@ def clips(options: UrbanSound8kOptions) -> Iterator[Clip | Reject]:
         with standing_at(where):
             folds[_fold(row["fold"])].append(_listed(row))
     for fold in sorted(folds):
-        yield from clips_of("urbansound8k", folder, f"audio/fold{fold}", folds[fold], _TABLE, options.keep)
+        yield from clips_of("urbansound8k", folder, f"audio/fold{fold}", folds[fold], _TABLE, options.kinds)
 
 
 def _fold(cell: str) -> int:

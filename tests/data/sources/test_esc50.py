@@ -64,9 +64,9 @@ def test_church_bells_are_left_out_or_kept_as_unknown(esc50):
         "unclear: church_bells leaves open whether an instrument sounds",
         is_left_out=True,
     )
-    clip = by_id(esc50, keep=("non_instrument", "unclear"))["esc50/5-197988-A-46"]
+    clip = by_id(esc50, kinds=("non_instrument", "unclear"))["esc50/5-197988-A-46"]
     assert (clip.labels.is_instrument, clip.labels.family, clip.labels.instrument) == (None, UNKNOWN, UNKNOWN)
-    assert not rejects(esc50, keep=("non_instrument", "unclear"))
+    assert not rejects(esc50, kinds=("non_instrument", "unclear"))
 
 
 def test_it_becomes_a_pack(esc50, tmp_path):
@@ -121,8 +121,8 @@ def test_a_name_that_leads_out_of_the_folder_is_not_followed(esc50, tmp_path):
 def test_wrong_folders_and_options(esc50):
     with pytest.raises(DataError, match=r"ESC-50 was expected in .* give the folder ESC-50-master"):
         list(clips(Esc50Options(esc50 / "meta")))
-    with pytest.raises(DataError, match="--keep should be one of non_instrument, instrument, unclear, 'noise' found"):
-        Esc50Options(esc50, keep=("noise",))
+    with pytest.raises(DataError, match="--kinds should be one of non_instrument, instrument, unclear, 'noise' found"):
+        Esc50Options(esc50, kinds=("noise",))
     (esc50 / "audio").rename(esc50 / "sound")
     with pytest.raises(DataError, match=r"recordings were expected in .*audio"):
         list(clips(Esc50Options(esc50)))

@@ -1,5 +1,8 @@
 """What the data sets from Freesound share: recordings that are in several of them never cross splits."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
@@ -76,3 +79,17 @@ def test_what_nobody_wants_need_not_be_there(write, tmp_path):
     kept, left_out = clips_of("esc50", tmp_path, "audio", listed, "table.csv", ("non_instrument",))
     assert kept.id == "esc50/1"
     assert left_out == Reject("esc50", "audio/2.wav", "instrument: not asked for", is_left_out=True)
+
+
+@pytest.mark.parametrize(
+    ("source", "title"), [("esc50", "ESC-50"), ("fsd50k", "FSD50K"), ("urbansound8k", "UrbanSound8K")]
+)
+def test_the_documentation_lists_every_label_under_its_kind(source, title):
+    page = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+    section = page.split(f"\n### {title}\n")[1].split("\n### ")[0]
+    for word, is_instrument in (("Non-instrument", False), ("Instrument", True), ("Unclear", None)):
+        paragraph = section.split(f"**{word}:**")[1].split("\n\n")[0]
+        listed = re.findall(r"`([^`]+)`", paragraph)
+        assert sorted(listed) == sorted(
+            name for name, meaning in ALIASES[source].items() if meaning.is_instrument is is_instrument
+        )

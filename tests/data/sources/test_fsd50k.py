@@ -128,7 +128,7 @@ def test_labels_that_leave_it_open_are_left_out_or_kept_as_unknown(fsd50k):
         "300.wav": "unclear: Crowd leaves open whether an instrument sounds",
         "700.wav": "unclear: Chime leaves open whether an instrument sounds",
     }
-    kept = by_id(fsd50k, keep=("unclear",))
+    kept = by_id(fsd50k, kinds=("unclear",))
     assert set(kept) == {"200", "300", "700"}
     assert {clip.labels.is_instrument for clip in kept.values()} == {None}
     assert kept["200"].labels.instrument == UNKNOWN
@@ -137,21 +137,21 @@ def test_labels_that_leave_it_open_are_left_out_or_kept_as_unknown(fsd50k):
 
 
 def test_instruments_can_be_left_out(fsd50k):
-    found = by_id(fsd50k, keep=("non_instrument",))
+    found = by_id(fsd50k, kinds=("non_instrument",))
     assert set(found) == {"51690", "100", "400", "100032"}
-    assert left_out(fsd50k, keep=("non_instrument",))["64760.wav"] == "instrument: not asked for"
+    assert left_out(fsd50k, kinds=("non_instrument",))["64760.wav"] == "instrument: not asked for"
 
 
 def test_a_choice_of_licences(fsd50k):
-    free = {"licences": ("cc0", "cc-by")}
+    free = {"fsd50k_licences": ("cc0", "cc-by")}
     assert set(by_id(fsd50k, **free)) == {"345111", "51690", "37199"}
     reasons = left_out(fsd50k, **free)
     assert reasons["64760.wav"] == "licence: cc-sampling+"
     assert reasons["100.wav"] == "licence: cc-by-nc"
     assert reasons["100032.wav"] == "licence: http://creativecommons.org/licenses/by-nd/3.0/"
     assert reasons["500.wav"] == "licence: none known"
-    with pytest.raises(DataError, match=r"--licences should be one of cc0, .*, 'gpl' found"):
-        Fsd50kOptions(fsd50k, licences=("gpl",))
+    with pytest.raises(DataError, match=r"--fsd50k_licences should be one of cc0, .*, 'gpl' found"):
+        Fsd50kOptions(fsd50k, fsd50k_licences=("gpl",))
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_damaged_licences(fsd50k, content, words):
     path.unlink() if content is None else path.write_text(content)
     by_id(fsd50k)  # nobody asked
     with pytest.raises(DataError, match=words):
-        by_id(fsd50k, licences=("cc0",))
+        by_id(fsd50k, fsd50k_licences=("cc0",))
 
 
 def test_it_becomes_a_pack_and_listing_opens_no_recording(fsd50k, tmp_path, monkeypatch):

@@ -66,7 +66,7 @@ def test_speech_and_noise_are_known_to_be_no_instruments(musan):
 
 
 def test_long_recordings_are_cut(musan, tmp_path):
-    options = MusanOptions(musan, parts=("speech",), clip_seconds=3.0, hop_seconds=1.5)
+    options = MusanOptions(musan, musan_parts=("speech",), clip_seconds=3.0, hop_seconds=1.5)
     pack = write_pack(clips(options), tmp_path / "pack", processes=1)
     rows = {row["id"]: row for row in pack.manifest.to_pylist()}
     assert [(name, row["start_s"], row["duration_s"]) for name, row in rows.items()] == [
@@ -83,7 +83,7 @@ def test_long_recordings_are_cut(musan, tmp_path):
 
 
 def test_music_is_known_to_hold_instruments_but_not_which(musan):
-    found = by_id(musan, parts=("music",), clip_seconds=2.0)
+    found = by_id(musan, musan_parts=("music",), clip_seconds=2.0)
     weak = found["music-fma-0026@2"].labels
     assert (weak.is_instrument, weak.is_weak) == (True, True)
     assert (weak.instrument, weak.family) == (LabelSet(("voice",)), LabelSet(("vocal",)))
@@ -99,7 +99,7 @@ def test_music_is_known_to_hold_instruments_but_not_which(musan):
 
 
 def test_the_group_of_music_is_the_artist_however_spelt(musan):
-    found = by_id(musan, parts=("music",))
+    found = by_id(musan, musan_parts=("music",))
     assert found["music-hd-0039"].group == found["music-rfm-0000"].group == "musan/artist/Kevin_MacLeod"
     assert found["music-fma-0026"].group == "musan/artist/Cullah"
     assert found["music-fma-0098"].group == "musan/music-fma-0098"
@@ -125,17 +125,17 @@ def test_it_becomes_a_pack_and_broken_recordings_are_named(musan, tmp_path):
 def test_damaged_annotations_are_said_with_their_place(musan, line, found):
     (musan / "music/rfm/ANNOTATIONS").write_text(f"\n{line}\n")
     with pytest.raises(DataError, match=rf"ANNOTATIONS, line 2: id, genres, Y or N for vocals .*{found}"):
-        by_id(musan, parts=("music",))
+        by_id(musan, musan_parts=("music",))
     by_id(musan)  # nobody asked for music
 
 
 def test_wrong_folders_and_options(musan):
     (musan / "music/rfm/ANNOTATIONS").unlink()
     with pytest.raises(DataError, match=r"annotations were expected at .*rfm.ANNOTATIONS"):
-        by_id(musan, parts=("music",))
+        by_id(musan, musan_parts=("music",))
     with pytest.raises(DataError, match=r"MUSAN was expected in .* speech not found; give the folder musan"):
         by_id(musan / "music")
-    with pytest.raises(DataError, match="--parts should be one of speech, noise, music, 'songs' found"):
-        MusanOptions(musan, parts=("songs",))
+    with pytest.raises(DataError, match="--musan_parts should be one of speech, noise, music, 'songs' found"):
+        MusanOptions(musan, musan_parts=("songs",))
     with pytest.raises(DataError, match="--clip_seconds should be from 1"):
         MusanOptions(musan, clip_seconds=0.5)

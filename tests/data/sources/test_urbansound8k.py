@@ -59,14 +59,14 @@ def test_labels_groups_and_order(urbansound8k):
 def test_street_music_is_music_by_nobody_knows_whom(urbansound8k):
     labels = by_id(urbansound8k)["urbansound8k/101848-9-0-0"].labels
     assert (labels.is_instrument, labels.family, labels.instrument, labels.drums) == (True, UNKNOWN, UNKNOWN, None)
-    assert "instrument: not asked for" in [reject.reason for reject in rejects(urbansound8k, keep=("non_instrument",))]
+    assert "instrument: not asked for" in [reject.reason for reject in rejects(urbansound8k, kinds=("non_instrument",))]
 
 
 def test_what_is_in_the_foreground_of_a_car_horn_nobody_said(urbansound8k):
     (reject,) = rejects(urbansound8k)
     assert (reject.recording, reject.is_left_out) == ("audio/fold10/100648-1-0-0.wav", True)
     assert reject.reason == "unclear: car_horn is in the background of something that nobody named"
-    kept = by_id(urbansound8k, keep=("unclear",))
+    kept = by_id(urbansound8k, kinds=("unclear",))
     assert list(kept) == ["urbansound8k/100648-1-0-0"]
     labels = kept["urbansound8k/100648-1-0-0"].labels
     assert (labels.is_instrument, labels.family, labels.instrument, labels.drums) == (None, UNKNOWN, UNKNOWN, None)
