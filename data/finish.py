@@ -199,5 +199,5 @@ def _log_mel(
 ) -> tuple[float | None, float | None]:
     """Mean and standard deviation over the first of the measured clips that are in the training split."""
     training = set(manifest["id"].filter(pc.equal(manifest["split"], "train")).to_pylist())
-    sample = statistics.excerpts((id_ for id_ in sums if id_ in training), seed)
+    sample = statistics.excerpts((id_ for id_ in sums if id_ in training), seed, statistics.MAX_CLIPS)
     return statistics.mean_and_std(sums[id_] for id_ in sample)

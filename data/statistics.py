@@ -37,7 +37,7 @@ LOW_HZ, HIGH_HZ = 20.0, RATE / 2
 EPSILON = np.float32(1.1920928955078125e-07)  # float32's, Kaldi's floor under the logarithm
 
 
-def excerpts(ids: Iterable[str], seed: int, number: int = MAX_CLIPS) -> dict[str, float]:
+def excerpts(ids: Iterable[str], seed: int, number: int) -> dict[str, float]:
     """Which clips are measured, and where in the clip.
 
     Returns:

@@ -1,5 +1,7 @@
 """The log-mel of the statistics is AST's."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -56,10 +58,30 @@ def test_clips_shorter_than_a_frame_and_nothing_at_all():
 
 def test_the_sample_is_of_limited_size_and_independent_of_order():
     ids = [f"clip/{number}" for number in range(3000)]
-    chosen = statistics.excerpts(ids, seed=3)
-    assert len(chosen) == statistics.MAX_CLIPS
-    assert statistics.excerpts(reversed(ids), seed=3) == chosen
-    assert statistics.excerpts(ids, seed=4) != chosen
+    chosen = statistics.excerpts(ids, 3, 512)
+    assert len(chosen) == 512
+    assert statistics.excerpts(reversed(ids), 3, 512) == chosen
+    assert statistics.excerpts(ids, 4, 512) != chosen
     places = np.array(list(chosen.values()))
     assert 0 <= places.min() < 0.01
     assert 0.99 < places.max() < 1
+    part = [id_ for id_ in chosen if int(id_[5:]) % 3]
+    assert list(statistics.excerpts(part[::-1], 3, 100)) == part[:100]
+
+
+@pytest.mark.parametrize(
+    ("splits", "train_share", "number"),
+    [
+        (["train"], 0.1, 640),
+        (["test"], 1.0, 0),
+        ([None], 0.8, 800),
+        ([None, "train"], 0.8, 800),
+        ([None, "train", "test"], 0.5, 1280),
+        ([None], 0.0, 3000),  # up to twenty times as many, here all there are
+    ],
+)
+def test_enough_clips_are_measured_of_those_that_may_train(make_clips, splits, train_share, number):
+    clips = [replace(clip, split=splits[place % len(splits)]) for place, clip in enumerate(make_clips(3000))]
+    chosen = statistics.candidates(clips, 0, train_share)
+    assert len(chosen) == number
+    assert all(clip.split != "test" for clip in clips if clip.id in chosen)
