@@ -86,8 +86,9 @@ def _clips_of_folder(place: Path, part: str, options: MusanOptions) -> Iterator[
     annotations = _read_annotations(place / "ANNOTATIONS") if part == "music" else {}
     unannotated = (labels_of("musan", (part,)) if part == "music" else _NOTHING, None)
     for name, size in sizes(place, ".wav").items():
-        recording = f"{part}/{place.name}/{name}"
         stem = name.removesuffix(".wav")
+        place_in_musan = f"{part}/{place.name}/{stem}"
+        recording = f"{place_in_musan}.wav"
         labels, artist = annotations.get(stem, unannotated)
         try:
             seconds = seconds_of(place / name)
@@ -95,10 +96,10 @@ def _clips_of_folder(place: Path, part: str, options: MusanOptions) -> Iterator[
             yield Reject("musan", recording, str(error))
             continue
         whole = Clip(
-            id=f"musan/{stem}",
+            id=f"musan/{place_in_musan}",
             source="musan",
             recording=recording,
-            group=f"musan/artist/{artist}" if artist else f"musan/{stem}",
+            group=f"musan/artist/{artist}" if artist else f"musan/{place_in_musan}",
             audio=AudioFile(place / name, size),
             labels=labels,
         )

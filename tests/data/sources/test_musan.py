@@ -48,7 +48,7 @@ def musan(tmp_path):
 
 def by_id(folder, **options):
     found = clips(MusanOptions(folder, **options))
-    return {item.id.removeprefix("musan/"): item for item in found if not isinstance(item, Reject)}
+    return {item.id.rsplit("/", 1)[1]: item for item in found if not isinstance(item, Reject)}
 
 
 def test_speech_and_noise_are_known_to_be_no_instruments(musan):
@@ -57,12 +57,13 @@ def test_speech_and_noise_are_known_to_be_no_instruments(musan):
         "speech-librivox-0000", "speech-us-gov-0000", "noise-free-sound-0000", "noise-free-sound-0001",
         "noise-sound-bible-0000",
     ]  # fmt: skip
-    for name, clip in found.items():
+    for clip in found.values():
         labels = clip.labels
         assert (labels.is_instrument, labels.family, labels.instrument) == (False, NOTHING, NOTHING)
         assert (labels.drums, labels.is_weak) == (False, False)
-        assert (clip.group, clip.split) == (f"musan/{name}", None)
-    assert found["speech-us-gov-0000"].recording == "speech/us-gov/speech-us-gov-0000.wav"
+        assert (clip.recording, clip.split) == (f"{clip.id.removeprefix('musan/')}.wav", None)
+        assert clip.group == clip.id
+    assert found["speech-us-gov-0000"].id == "musan/speech/us-gov/speech-us-gov-0000"
 
 
 def test_long_recordings_are_cut(musan, tmp_path):
@@ -70,14 +71,14 @@ def test_long_recordings_are_cut(musan, tmp_path):
     pack = write_pack(clips(options), tmp_path / "pack", processes=1)
     rows = {row["id"]: row for row in pack.manifest.to_pylist()}
     assert [(name, row["start_s"], row["duration_s"]) for name, row in rows.items()] == [
-        ("musan/speech-librivox-0000@0", 0.0, 3.0),
-        ("musan/speech-librivox-0000@1.5", 1.5, 3.0),
-        ("musan/speech-librivox-0000@3", 3.0, 3.0),
-        ("musan/speech-librivox-0000@4.5", 4.5, 3.0),
-        ("musan/speech-us-gov-0000", 0.0, 1.0),
+        ("musan/speech/librivox/speech-librivox-0000@0", 0.0, 3.0),
+        ("musan/speech/librivox/speech-librivox-0000@1.5", 1.5, 3.0),
+        ("musan/speech/librivox/speech-librivox-0000@3", 3.0, 3.0),
+        ("musan/speech/librivox/speech-librivox-0000@4.5", 4.5, 3.0),
+        ("musan/speech/us-gov/speech-us-gov-0000", 0.0, 1.0),
     ]
     first = [row for name, row in rows.items() if "librivox" in name]
-    assert {row["group"] for row in first} == {"musan/speech-librivox-0000"}
+    assert {row["group"] for row in first} == {"musan/speech/librivox/speech-librivox-0000"}
     assert len({row["split"] for row in first}) == 1
     assert {row["is_instrument"] for row in first} == {False}  # nothing that is absent there sounds in a part
 
@@ -102,7 +103,7 @@ def test_the_group_of_music_is_the_artist_however_spelt(musan):
     found = by_id(musan, musan_parts=("music",))
     assert found["music-hd-0039"].group == found["music-rfm-0000"].group == "musan/artist/Kevin_MacLeod"
     assert found["music-fma-0026"].group == "musan/artist/Cullah"
-    assert found["music-fma-0098"].group == "musan/music-fma-0098"
+    assert found["music-fma-0098"].group == "musan/music/fma/music-fma-0098"
 
 
 def test_it_becomes_a_pack_and_broken_recordings_are_named(musan, tmp_path):
