@@ -94,6 +94,68 @@ def test_labels_are_read_and_empty_cells_are_unknown(tree):
         assert found[recording].group == f"folder/{recording}"
 
 
+def test_names_are_known_by_what_people_call_them(tree):
+    found = labelled(
+        tree,
+        "file,instrument,family,genre\n"
+        "a.ogg,Double Bass; drum set;HI-HAT;sax,,Rock;Hip-Hop\n"
+        "b/1.WAV,strings;guitar,Brass,klezmer;my own genre\n"
+        "b/2.flac,bass,,instrumental\n",
+    )
+    labels = found["a.ogg"].labels
+    assert labels.instrument == LabelSet(("double_bass", "drum_kit", "hi_hat", "saxophone"))
+    assert labels.family == LabelSet(("string", "percussion", "reed"))
+    assert labels.genre == LabelSet(("pop_rock", "hip_hop"), complete=True)
+    assert labels.drums is True
+    labels = found["b/1.WAV"].labels  # none of these names is one instrument
+    assert (labels.is_instrument, labels.instrument) == (True, UNKNOWN)
+    assert labels.family == LabelSet(("brass", "guitar"))
+    assert labels.genre == LabelSet(("world", "my own genre"), complete=True)
+    labels = found["b/2.flac"].labels
+    assert (labels.instrument, labels.family) == (UNKNOWN, LabelSet(("bass",)))
+    assert (labels.genre, labels.drums) == (UNKNOWN, None)  # "instrumental" is no genre
+
+
+def test_labels_of_a_recording_that_is_cut_are_weak(write_wav, make_tone):
+    folder = write_wav("a.flac", make_tone(7, 440)).parent
+    write_wav("b.flac", make_tone(2, 440))
+    path = folder.parent / "labels.csv"
+    path.write_text("file,instrument,genre\na.flac,cello,jazz\nb.flac,cello,\n")
+    found = list(clips(FolderOptions(folder, path, clip_seconds=3, hop_seconds=2)))
+    assert [clip.id for clip in found] == [
+        "folder/a.flac@0", "folder/a.flac@2", "folder/a.flac@4", "folder/b.flac",
+    ]  # fmt: skip
+    assert [clip.labels.is_weak for clip in found] == [True, True, True, False]
+    assert {clip.labels.instrument for clip in found} == {LabelSet(("cello",))}
+    assert found[1].labels.genre == LabelSet(("jazz_blues",), complete=True)
+
+
+def test_labels_with_times_go_to_the_clips_in_which_they_sound(write_wav, make_tone):
+    folder = write_wav("a.flac", make_tone(12, 440)).parent
+    path = folder.parent / "labels.csv"
+    path.write_text(
+        "file,instrument,family,drums,start_s,end_s\n"
+        "a.flac,cello,,,1.0,3.4\n"  # of the second clip only 0.4 s
+        "a.flac,drum set,,,3.5,3.6\n"  # short, but there
+        "a.flac,trumpet,flute,,5,13\n"
+    )
+    found = list(clips(FolderOptions(folder, path, clip_seconds=3)))
+    assert [clip.labels.instrument.present for clip in found] == [
+        ("cello",), ("drum_kit", "trumpet"), ("trumpet",), ("trumpet",),
+    ]  # fmt: skip
+    assert found[1].labels.family == LabelSet(("percussion", "flute", "brass"))
+    assert [clip.labels.drums for clip in found] == [None, True, None, None]
+    assert not any(clip.labels.is_weak for clip in found)
+    with open(path, "a") as file:
+        file.write("a.flac,piano,,no,,\n")
+    found = list(clips(FolderOptions(folder, path, clip_seconds=3)))
+    assert [clip.labels.instrument.present for clip in found] == [
+        ("piano", "cello"), ("piano", "drum_kit", "trumpet"), ("piano", "trumpet"), ("piano", "trumpet"),
+    ]  # fmt: skip
+    assert all(clip.labels.is_weak for clip in found)
+    assert [clip.labels.drums for clip in found] == [False, True, False, False]
+
+
 def test_what_is_no_instrument_has_no_family_and_that_is_known(tree):
     labels = labelled(tree, "file,is_instrument\na.ogg,no\n")["a.ogg"].labels
     assert (labels.is_instrument, labels.family, labels.instrument) == (False, NOTHING, NOTHING)
@@ -103,7 +165,7 @@ def test_what_is_no_instrument_has_no_family_and_that_is_known(tree):
     ("text", "words"),
     [
         ("file,instrument\na.ogg,violn\n", r"line 2: unknown instrument 'violn' \(close: violin"),
-        ("file,instrument\na.ogg,Acoustic Guitar\n", r"unknown instrument 'Acoustic Guitar' \(close: acoustic_guitar"),
+        ("file,instrument\na.ogg,Acustic Gitar\n", r"unknown instrument 'Acustic Gitar' \(close: acoustic_guitar"),
         ("file,family\na.ogg,string\nb/1.WAV,strings\n", r"line 3: unknown family 'strings' \(close: string"),
         ("file,drums\na.ogg,maybe\n", "line 2: drums should be yes or no, 'maybe' found"),
         ("file,pitch\na.ogg,200\n", "line 2: pitch should be a whole number from 0 to 127, '200' found"),
@@ -112,6 +174,16 @@ def test_what_is_no_instrument_has_no_family_and_that_is_known(tree):
         ("file,genre\na.ogg,x\na.ogg,y\n", r"line 3: 'a\.ogg' was already in line 2"),
         ("file,is_instrument,family\na.ogg,no,brass\n", "is_instrument is no, but brass is said to sound"),
         ("file,genre\na.ogg,x,y\n", "line 2: more cells than the header's 2"),
+        ("file,instrument,start_s\na.ogg,cello,0\n", "line 2: end_s should be a number of seconds, '' found"),
+        ("file,instrument,start_s,end_s\na.ogg,cello,1,soon\n", "end_s should be a number of seconds, 'soon' found"),
+        ("file,instrument,start_s,end_s\na.ogg,cello,2,1\n", r"end_s should be above start_s \(2\), 1 found"),
+        ("file,genre,start_s,end_s\na.ogg,rock,0,1\n", "genre holds for a whole recording, but this row has times"),
+        ("file,start_s,end_s\na.ogg,0,1\n", "a row with times should name instruments or families, none found"),
+        (
+            "file,instrument,start_s,end_s,is_instrument\na.ogg,cello,0,1,\na.ogg,,,,no\n",
+            "line 3: is_instrument is no in one row of the recording, but another has an instrument",
+        ),
+        ("file,instrument,start_s,end_s\na.ogg,cello,9,10\n", r"line 2: start_s is 9, but a\.ogg has only 1\.00 s"),
         ("name,genre\na.ogg,x\n", "should have a column 'file', found name, genre"),
         ("file,gener\na.ogg,x\n", r"unknown column 'gener' \(close: genre"),
         ("", "should have a column 'file', found an empty file"),
@@ -130,5 +202,5 @@ def test_folders_and_files_that_are_not_there(tmp_path, tree):
     (tmp_path / "none").mkdir()
     with pytest.raises(DataError, match=r"were expected in .*none, none found"):
         list(clips(FolderOptions(tmp_path / "none")))
-    with pytest.raises(DataError, match="clip_seconds should be at least 1, 0 found"):
+    with pytest.raises(DataError, match="clip_seconds should be from 1 to 599, 0 found"):
         FolderOptions(tree, clip_seconds=0)
