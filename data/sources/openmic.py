@@ -15,7 +15,7 @@ relevance of each is kept where the taxonomy has the one instrument ("guitar" an
 its parts); from 0.5 on the label is present, below it absent, as in the authors' baseline. ``drums`` says whether there
 are drums. Genres are the archive's, through `data.taxonomy`.
 
-Splits: the published test split is kept whole. There is no published validation: a share of the artists published for
+Splits: the published test split is kept. There is no published validation: a share of the artists published for
 training is kept for it (``--validation_share``). The group is the artist (the track where the metadata has none); the
 published splits were drawn by artist.
 

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from data.errors import DataError
 
+MAX_CELL = 1 << 20
+"""Characters; the csv module's own 131,072 are few for what musicians may write about their tracks (OpenMIC)."""
+
 
 def rows(path: Path, columns: tuple[str, ...], data_set: str) -> Iterator[tuple[str, dict[str, str]]]:
     """Yields the rows of a published CSV, each with where it stands, for errors.
@@ -23,6 +26,7 @@ def rows(path: Path, columns: tuple[str, ...], data_set: str) -> Iterator[tuple[
         DataError: no such file, not a CSV in UTF-8, a column missing, a row with more or fewer cells than the header.
     """
     advice = f"unpack {data_set} again"
+    csv.field_size_limit(MAX_CELL)
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, strict=True)

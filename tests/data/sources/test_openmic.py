@@ -63,7 +63,7 @@ def write_metadata(folder: Path, **genres: str) -> None:
         writer.writeheader()
         for key, artist in ARTISTS.items():
             cell = genres.get(f"of_{key}", GENRES[key])
-            about = 'They said: "play",\nand we played.'
+            about = 'They said: "play",\nand we played.' + " Again." * 20_000  # more than csv reads by default
             writer.writerow(
                 {"artist_id": artist, "track_genres": cell, "sample_key": key, "track_information": about},
             )
