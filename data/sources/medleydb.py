@@ -135,6 +135,11 @@ def clips(options: MedleydbOptions) -> Iterator[Clip | Reject]:
             yield from _clips_of_stems(root, name, song, sounding, options)
 
 
+def group_of(artist: str) -> str:
+    """The group of an artist's songs, by the first half of their names."""
+    return "medleydb/NYU_singers" if artist in _SAME_SINGERS else f"medleydb/{artist}"
+
+
 def _find(root: Path) -> tuple[dict[str, Path], dict[str, Path], dict[str, Path]]:
     """The folder, the metadata and the activations of every song; links are followed, each folder is entered once."""
     songs: dict[str, Path] = {}
@@ -264,12 +269,11 @@ def _clips_of_recording(
     except DataError as error:
         yield Reject("medleydb", recording, str(error))
         return
-    artist = name.split("_", 1)[0]
     whole = Clip(
         id=f"medleydb/{path.stem}",
         source="medleydb",
         recording=recording,
-        group="medleydb/NYU_singers" if artist in _SAME_SINGERS else f"medleydb/{artist}",
+        group=group_of(name.split("_", 1)[0]),
         audio=AudioFile.of(path),
         labels=replace(labels, drums=drums_of(labels)),
     )
