@@ -105,7 +105,7 @@ def test_a_given_split_that_cuts_a_group_is_kept_and_open_clips_join_the_earlier
 
 def test_groups_that_share_a_recording_go_together(make_clips, table):
     apart = 0
-    for seed in range(10):
+    for seed in range(30):
         clips = make_clips(100)
         clips[7] = replace(clips[7], recording=clips[42].recording)  # groups 1 and 8
         clips[43] = replace(clips[43], recording=clips[90].recording)  # groups 8 and 18
