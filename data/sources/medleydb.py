@@ -3,7 +3,7 @@
     DIR/Audio/{SONG}/{SONG}_MIX.wav                      the mix
     DIR/Audio/{SONG}/{SONG}_STEMS/{SONG}_STEM_01.wav     what one instrument, or one section, contributes to it
     DIR/Audio/{SONG}/{SONG}_RAW/...                      what single microphones recorded: not read
-    DIR/Metadata/{SONG}_METADATA.yaml                    genre, has_bleed, and the instrument of every stem
+    DIR/Metadata/{SONG}_METADATA.yaml                    genre, has_bleed, excerpt, the instrument of every stem, ...
     DIR/Annotations/.../{SONG}_ACTIVATION_CONF.lab       time,S01,S02,...: every 46 ms, how surely each stem sounds
 
 Version 1 has 122 songs, version 2 adds 74; 44.1 kHz, 16 bit, stereo. SONG is ``Artist_Title``. The audio comes without
@@ -35,6 +35,7 @@ Errata and traps:
 - The activations come from the loudness of the stems and were not corrected by hand; songs with bleed may have none.
 - "Main System" is the room with everybody in it, "fx/processed sound" and "sampler" may be anything (a voice, drums):
   their labels stay open, and so does what else sounds in such a mix.
+- ``excerpt`` says whether a song is whole, which changes nothing here. Stems may be silent for minutes.
 - All 35 songs of Music Delta are one group, though their players differ.
 - Stems of songs without activations have silent clips, which are rejected: raise ``--max_reject_share`` or take mixes.
 """

@@ -135,6 +135,8 @@ def clips(options: MirOptions) -> Iterator[Clip | Reject]:
     if options.mir_unmapped == "refuse":
         _check_mapped(package, name, tracks)
     for track in tracks:
+        if not track.paths:
+            yield Reject("mir", f"{name}/{track.id}", "missing: the index names no recording")
         labels = _labels(track, is_solo=name in SOLO)
         for path in track.paths:
             yield from _clips_of_recording(folder, name, track, path, labels, options)

@@ -46,7 +46,7 @@ def write(path: Path, seconds: float = 0.5, seed: int = 0) -> None:
     soundfile.write(path, np.random.default_rng(seed).uniform(-0.5, 0.5, round(seconds * 8_000)), 8_000)
 
 
-def write_index(package, name: str, folder: Path, audio: dict[str, str], **others: list[str]) -> None:
+def write_index(package, name: str, folder: Path, audio: dict[str, str | None], **others: list[str]) -> None:
     """Puts an index into the data set's folder, as a user without a network would."""
     listed = {track: {"audio": [path, "md5"], **others} for track, path in audio.items()}
     kind = "tracks" if package.__name__ == "mirdata" else "clips"
@@ -256,6 +256,12 @@ def test_missing_and_broken_recordings_are_named(tinysol):
     assert missing.recording == "tinysol/audio/Strings/Contrabass/ordinario/Cb-ord-A2-mf-2c-N.wav"
     assert missing.reason == "missing: named in the index of tinysol, not in the folder"
     assert broken.reason.startswith("cannot be decoded")
+
+
+def test_a_track_without_a_recording_is_named(tinysol, mirdata):
+    write_index(mirdata, "tinysol", tinysol, {"Cb-ord-A2-mf-2c-N": None})
+    reason = "missing: the index names no recording"
+    assert list(clips(MirOptions(tinysol))) == [Reject("mir", "tinysol/Cb-ord-A2-mf-2c-N", reason)]
 
 
 def test_a_data_set_without_labels(mirdata, tmp_path):
