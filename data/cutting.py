@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from data.clip import Clip
+from data.decode import MAX_SECONDS
 from data.errors import DataError
-from data.reader import MAX_SECONDS
 
 STRETCH_SECONDS = 600.0
 """Clips that begin in the same stretch of a recording are decoded in one go, from where the first of them begins."""

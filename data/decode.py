@@ -8,8 +8,9 @@ import re
 import stat
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ FULL_SCALE = 32_768
 MIN_RATE, MAX_RATE = 1_000, 1_000_000
 """Hz; what a header says beyond these is damage, or no sound that is heard."""
 MAX_CHANNELS = 64
+MAX_SECONDS = 600.0
+"""Of an excerpt, which lies in memory at once: 106 MB at 44.1 kHz."""
 WARM_UP_SECONDS = 1.0
 """Decoded and dropped before an excerpt of what is coded frame upon frame: an mp3 frame may take bits of ten frames
 before it, and libsndfile begins at most four before."""
@@ -47,6 +50,7 @@ _UNKNOWN_BYTES = 0x7FFF_0000
 """Chunk sizes from here on are what programs write that do not know the length yet."""
 _MISSING_SHARE = 0.01
 """Of the bytes that a header promises; with less missing, a header counts as sloppy and not as the truth."""
+_UNKNOWN_FRAMES = 1 << 62
 _LONG_SECONDS = 60.0
 BLOCK = 65_536
 """Values that are decoded at once where they are not kept; in float32 they stay in a core's cache."""
@@ -83,22 +87,33 @@ class AudioFile:
             return recording.read(stop - start, dtype="float32", always_2d=True), recording.samplerate
 
     def span(self, recording: soundfile.SoundFile) -> tuple[int, int]:
-        """The excerpt in samples of the recording, end exclusive, as far as the header says that there are any."""
-        start = min(round(self.start_s * recording.samplerate), recording.frames)
-        if self.duration_s is None:
-            return start, recording.frames
-        return start, min(start + round(self.duration_s * recording.samplerate), recording.frames)
+        """Where the excerpt begins and ends, in samples of the recording.
+
+        Raises:
+            DataError: it is longer than `MAX_SECONDS`.
+        """
+        rate, frames = recording.samplerate, recording.frames
+        start = min(round(self.start_s * rate), frames)
+        stop = frames if self.duration_s is None else min(start + round(self.duration_s * rate), frames)
+        if stop - start > MAX_SECONDS * rate:
+            raise DataError(f"too long: {(stop - start) / rate:.0f} s, a clip of at most {MAX_SECONDS:.0f} s expected")
+        return start, stop
 
 
 class _Recording(soundfile.SoundFile):
-    """A recording that can be read block by block.
+    """A recording that can be read block by block."""
 
-    After every read soundfile seeks to where it is already. That takes time, and in mp3 of few bits a second it spoils
-    the samples that follow, for the decoder forgets what it kept of earlier frames. Of what cannot seek it keeps its
-    hands.
-    """
+    @cached_property
+    def frames(self) -> int:
+        """How many samples there are. May be set, for a file that was written into a pipe does not say it."""
+        return super().frames
 
     def seekable(self) -> bool:
+        """No; for else soundfile seeks, after every read, to where it is already.
+
+        That takes time, and in mp3 of few bits a second it spoils the samples that follow: the decoder forgets what it
+        kept of earlier frames.
+        """
         return False
 
 
@@ -112,10 +127,13 @@ def open_recording(path: Path) -> soundfile.SoundFile:
     descriptor, num_bytes = _open(path)
     suffix = Path(path).suffix.lower()
     end = _end_of(descriptor, num_bytes) if suffix == ".ogg" else b""
-    with decoding(), _quiet(suffix == ".mp3"):
+    with decoding():
         recording = _Recording(descriptor)  # closes the descriptor, also if it cannot be decoded
     try:
         _check(recording, suffix, end)
+        if recording.frames >= _UNKNOWN_FRAMES:
+            with _Recording(_open(path)[0]) as counted, decoding():
+                recording.frames = skip(counted, _UNKNOWN_FRAMES)
     except DataError:
         recording.close()
         raise
@@ -145,23 +163,6 @@ def decoding() -> Iterator[None]:
         # Without the path that the wrapper puts before it.
         words = str(getattr(error, "error_string", None) or error).strip().rstrip(".")
         raise DataError(f"cannot be decoded: {words}") from error
-
-
-@contextmanager
-def _quiet(is_quiet: bool) -> Iterator[None]:
-    """Sends what C libraries print nowhere: mpg123 complains of a damaged file into the middle of a progress bar."""
-    if not is_quiet:
-        yield
-        return
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def _check(recording: soundfile.SoundFile, suffix: str, end: bytes) -> None:
@@ -199,15 +200,30 @@ def seconds_of(path: Path) -> float:
     Raises:
         DataError: as `open_recording`, though a damaged Ogg file may pass.
     """
-    seconds = _seconds_of_vorbis(path) if Path(path).suffix.lower() == ".ogg" else None
+    suffix = Path(path).suffix.lower()
+    seconds = _seconds_of_vorbis(path) if suffix == ".ogg" else None
     if seconds is not None:
         return seconds
-    with open_recording(path) as recording:
+    with _quiet() if suffix == ".mp3" else nullcontext(), open_recording(path) as recording:
         frames, rate = recording.frames, recording.samplerate
         is_guess = recording.format in MP3 and not counts_its_frames(path)
         if is_guess or (recording.format in ("FLAC", *MP3) and frames > _LONG_SECONDS * rate):
             frames = _frames_there(recording, is_guess)
         return frames / rate
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Sends what C libraries print nowhere: mpg123 complains of a damaged file into the middle of a progress bar."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _seconds_of_vorbis(path: Path) -> float | None:
@@ -240,8 +256,8 @@ def _frames_there(recording: soundfile.SoundFile, is_guess: bool) -> int:
         except (soundfile.LibsndfileError, RuntimeError):
             return False
 
-    low, high = 0, recording.frames  # the last is not there, the first is if any
-    if is_there(high - 1):
+    low, high = 0, recording.frames  # if any are there, the first is
+    if high == 0 or is_there(high - 1):
         return high
     if not is_guess:
         raise DataError(f"cut short: its header promises {high / recording.samplerate:.1f} s, the end is not there")
@@ -254,7 +270,7 @@ def _frames_there(recording: soundfile.SoundFile, is_guess: bool) -> int:
 def counts_its_frames(path: Path) -> bool:
     """Whether an mp3 begins with a frame that says how many follow.
 
-    Of others libsndfile guesses the length, by the bit rate of the first frame.
+    Of others libsndfile guesses the length by the bit rate of the first frame, and reads no further than that.
     """
     with open(path, "rb") as file:
         head = file.read(10)

@@ -139,6 +139,7 @@ class _Process:
 
 def _serve(asked: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends this process
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # where C libraries complain of damaged files, into a progress bar
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         work, job = asked.recv()

@@ -10,8 +10,6 @@ from data.clip import Audio
 from data.decode import BLOCK, MP3, AudioFile, counts_its_frames, decoding, go_to, open_recording, skip
 from data.errors import DataError
 
-MAX_SECONDS = 600.0
-"""Of a clip, which lies in memory at once: 106 MB at 44.1 kHz."""
 _PADDING_SECONDS = 0.1
 """By how much a whole mp3 may be shorter than the number of its frames says."""
 
@@ -65,8 +63,6 @@ class Reader:
             self._begin(audio)
         rate = self._recording.samplerate
         start, stop = audio.span(self._recording)
-        if stop - start > MAX_SECONDS * rate:
-            raise DataError(f"too long: {(stop - start) / rate:.0f} s, a clip of at most {MAX_SECONDS:.0f} s expected")
         mono = np.empty(stop - start, np.float32)
         shared = self._mono[start - self._start :][: len(mono)]
         mono[: len(shared)] = shared
