@@ -98,12 +98,17 @@ def read_labels(path: Path, recordings: Iterable[str]) -> dict[str, Known]:
     """
     names = dict.fromkeys(recordings)
     known: dict[str, Known] = {}
+    split_of_group: dict[str, tuple[str, int]] = {}
     for line, cells in _rows(path):
         try:
             recording = Path(cells["file"]).as_posix()
             if recording not in names:
                 raise DataError(f"no recording {cells['file']!r} in the folder{_close(recording, names)}")
-            known[recording] = _with_row(known.get(recording, Known()), cells, line)
+            found = known[recording] = _with_row(known.get(recording, Known()), cells, line)
+            if found.group and found.split:
+                split, before = split_of_group.setdefault(found.group, (found.split, line))
+                if split != found.split:
+                    raise DataError(f"the group {found.group!r} is in {found.split}, in line {before} in {split}")
         except DataError as error:
             raise DataError(f"{path}, line {line}: {error}; mend the cell or leave it empty") from error
     return known

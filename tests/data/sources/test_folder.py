@@ -171,6 +171,10 @@ def test_what_is_no_instrument_has_no_family_and_that_is_known(tree):
         ("file,pitch\na.ogg,200\n", "line 2: pitch should be a whole number from 0 to 127, '200' found"),
         ("file,split\na.ogg,dev\n", "line 2: unknown split 'dev'"),
         ("file,genre\nc.ogg,jazz\n", r"line 2: no recording 'c\.ogg' in the folder \(close: a\.ogg\)"),
+        (
+            "file,group,split\na.ogg,g,test\nb/1.WAV,g,train\n",
+            "line 3: the group 'g' is in train, in line 2 in test; mend the cell",
+        ),
         ("file,genre\na.ogg,x\na.ogg,y\n", r"line 3: 'a\.ogg' was already in line 2"),
         ("file,is_instrument,family\na.ogg,no,brass\n", "is_instrument is no, but brass is said to sound"),
         ("file,genre\na.ogg,x,y\n", "line 2: more cells than the header's 2"),
