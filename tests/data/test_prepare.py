@@ -1,20 +1,16 @@
 """The commands, as a person types them."""
 
-import json
 import os
 import resource
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data import describe, prepare
-from data.clip import Reject
+from data import prepare
 from data.pack import Pack
-from data.writer import write_pack
 
 ROOT = Path(__file__).parents[2]
 
@@ -144,53 +140,3 @@ def test_help_explains_every_flag_with_examples(capsys):
     for flag in ("--out", "--labels", "--clip_seconds", "--notes", "--effects", "--overwrite", "--max_reject_share"):
         assert flag in text
     assert "Longer recordings are cut" in text
-
-
-def test_describe_says_what_is_in_a_pack(toy_pack, tmp_path):
-    result = command("data.describe", toy_pack.folder, "--verify", "--json", "--out", tmp_path / "figures")
-    assert result.returncode == 0, result.stderr
-    report = json.loads(result.stdout)
-    assert (report["clips"], report["verified"]) == (120, True)
-    assert report["labels"]["family"]["unknown_share"] == pytest.approx(1 / 3)
-    assert sum(report["labels"]["family"]["clips"]["string"].values()) == 40
-    assert report["labels"]["genre"] == {"unknown_share": 1.0, "clips": {}}
-    assert report["rms_dbfs"]["median"] == pytest.approx(-9.03, abs=0.01)
-    assert report["duration_s"]["min"] == 0.5
-    assert (tmp_path / "figures" / "describe.png").read_bytes().startswith(b"\x89PNG")
-    assert report["figure"] == str(tmp_path / "figures" / "describe.png")
-
-
-def test_describe_names_the_problems(make_clips, tmp_path, capsys):
-    clips = [replace(clip, split="train") for clip in make_clips(20)]
-    clips.append(replace(clips[0], id="toy/again", group="other", split="test"))  # the same sound, the other side
-    loud, quiet = clips[3].audio, clips[4].audio
-    clips[3] = replace(clips[3], audio=replace(loud, amplitude=3.0))
-    clips[4] = replace(clips[4], audio=replace(quiet, amplitude=0.0005))
-    found = [*clips, Reject("toy", "x", "silent: peak -inf dBFS")]
-    folder = write_pack(found, tmp_path / "pack", processes=1).folder
-    assert describe.main([str(folder)]) == 0
-    text = capsys.readouterr().out
-    for words in (
-        "the validation split is empty",
-        "dropped as duplicates 1, named in",
-        "sounds in train and test: 1 (toy/0000 = toy/again), 1 train and 1 test clips; dropped from train\n",
-        "clipped clips: 1, 5.0% (toy/0003)",
-        "clips below -60 dBFS RMS: 1 (toy/0004)",
-        "family labels that occur in train and not in validation: 2 (brass, string)",
-        "rejected recordings or clips: 1 (see rejected.csv)",
-        f"figure: {folder / 'describe.png'}",
-    ):
-        assert words in text
-
-
-@pytest.mark.parametrize("damage", ["flip", "gone"])
-def test_describe_refuses_damaged_packs(copied_pack, damage, capsys):
-    shard = copied_pack / "shard_00000.i16"
-    content = bytearray(shard.read_bytes())
-    content[100] ^= 4
-    shard.write_bytes(content) if damage == "flip" else shard.unlink()
-    assert describe.main([str(copied_pack), "--verify"]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ")
-    assert ("toy/0000" if damage == "flip" else "is missing") in error
-    assert not (copied_pack / "describe.png").exists()
