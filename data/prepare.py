@@ -4,8 +4,9 @@
     python -m data.prepare nsynth=DIR folder=DIR --out packs/mine
 
 Scans the sources, reads every clip, mixes it to mono, resamples it to 16 kHz and writes it as int16, in parallel.
-A command that was interrupted or killed continues where it was when it is given again. What cannot be used is named in
-``rejected.csv`` in the pack, with the reason.
+A command that was interrupted or killed continues where it was when it is given again. Splits that a source leaves open
+are drawn by group, stratified over the labels, and of clips that sound the same to the last sample one is kept. What is
+not taken is named in ``rejected.csv`` in the pack, with the reason; what published splits leak is said at the end.
 """
 
 import argparse
