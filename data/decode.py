@@ -42,6 +42,7 @@ MP3 = FORMATS_OF_SUFFIX[".mp3"]
 _CODED_ON = ("OGG", *MP3)
 _MAX_PAGE = 65_307
 """Bytes of an Ogg page at most."""
+_PAGE_HEADER_BYTES = 27
 _PAGE_ENDS_STREAM = 4
 _MIN_OGG_BYTES_A_SECOND = 50
 """Of silence; a last page that promises more seconds than this is damaged."""
@@ -162,6 +163,8 @@ def decoding() -> Iterator[None]:
     except (soundfile.LibsndfileError, RuntimeError) as error:
         # Without the path that the wrapper puts before it.
         words = str(getattr(error, "error_string", None) or error).strip().rstrip(".")
+        if words.startswith("File does not exist"):
+            words = "No frame of an mp3 found"  # there is a file; this is what mpg123's failure is called
         raise DataError(f"cannot be decoded: {words}") from error
 
 
@@ -176,8 +179,12 @@ def _check(recording: soundfile.SoundFile, suffix: str, end: bytes) -> None:
             is_known = promised < _UNKNOWN_BYTES or found not in ("WAV", "WAVEX")
             if is_known and promised - there > _MISSING_SHARE * promised:
                 raise DataError(f"cut short: {promised:,} bytes promised by the header, {there:,} found")
-    if end and not end[5] & _PAGE_ENDS_STREAM:
-        raise DataError("cut short: the last page does not end the Ogg stream")
+    if end and not _ends_stream(end):
+        raise DataError("cut short: the Ogg stream has no end")
+    if recording.subtype == "VORBIS" and end:
+        promised = int.from_bytes(end[6:14], "little", signed=True)
+        if promised - recording.frames > _MISSING_SHARE * promised:
+            raise DataError(f"cut short: {promised:,} samples promised by the last page, {recording.frames:,} found")
 
 
 def _check_shape(rate: int, channels: int) -> None:
@@ -188,10 +195,17 @@ def _check_shape(rate: int, channels: int) -> None:
 
 
 def _end_of(descriptor: int, num_bytes: int) -> bytes:
-    """An Ogg file from the header of its last page on; empty if there is none."""
+    """An Ogg file from the header of its last page on (RFC 3533); empty if there is none."""
     end = os.pread(descriptor, _MAX_PAGE, max(0, num_bytes - _MAX_PAGE))
     last = end.rfind(b"OggS")
-    return end[last:] if 0 <= last <= len(end) - 27 else b""
+    return end[last:] if 0 <= last <= len(end) - _PAGE_HEADER_BYTES else b""
+
+
+def _ends_stream(end: bytes) -> bool:
+    """Whether the page that it begins with is whole, and says that it is the last."""
+    lengths = end[_PAGE_HEADER_BYTES:][: end[26]]
+    is_whole = len(end) >= _PAGE_HEADER_BYTES + end[26] + sum(lengths)
+    return is_whole and bool(end[5] & _PAGE_ENDS_STREAM)
 
 
 def seconds_of(path: Path) -> float:
@@ -238,7 +252,7 @@ def _seconds_of_vorbis(path: Path) -> float | None:
     finally:
         os.close(descriptor)
     is_single = first[:4] == b"OggS" and first[28:35] == b"\x01vorbis" and end[14:18] == first[14:18]
-    if not is_single or not end[5] & _PAGE_ENDS_STREAM:
+    if not is_single or not _ends_stream(end):
         return None
     channels, rate = first[39], int.from_bytes(first[40:44], "little")
     _check_shape(rate, channels)

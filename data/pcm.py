@@ -54,10 +54,7 @@ def to_pcm(audio: Audio, min_seconds: float, reader: Reader | None = None) -> Pc
         raise DataError("empty: the excerpt holds no samples")
     seconds = len(mono) / rate
     if seconds < min_seconds:
-        plural = "" if len(mono) == 1 else "s"
-        raise DataError(
-            f"too short: {len(mono)} sample{plural} are {seconds:.3f} s, at least {min_seconds:g} s expected"
-        )
+        raise DataError(f"too short: {seconds:.6g} s, at least {min_seconds:g} s expected")
     low, high = float(mono.min()), float(mono.max())  # NaN goes through both
     if not (math.isfinite(low) and math.isfinite(high)):
         bad = int(np.count_nonzero(~np.isfinite(mono)))

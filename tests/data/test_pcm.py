@@ -70,8 +70,8 @@ def with_values(*values):
     ("samples", "words"),
     [
         (np.zeros(0, np.float32), "empty: the excerpt holds no samples"),
-        (np.ones(1, np.float32), r"too short: 1 sample are 0\.000 s, at least 0\.25 s expected"),
-        (np.ones(3200, np.float32), r"too short: 3200 samples are 0\.200 s"),
+        (np.ones(1, np.float32), "too short: 6.25e-05 s, at least 0.25 s expected"),
+        (np.ones(3200, np.float32), "too short: 0.2 s, at least"),
         (np.zeros(16_000, np.float32), "silent: peak -inf dBFS, at least -80 dBFS expected"),
         (np.full(16_000, 5e-5, np.float32), "silent: peak -86 dBFS"),
         (with_values(np.nan, np.nan, np.inf), "holds 3 NaN or infinite values of 16000"),
