@@ -10,16 +10,11 @@ not taken is named in ``rejected.csv`` in the pack, with the reason; what publis
 """
 
 import argparse
-import ast
 import dataclasses
 import difflib
-import inspect
-import itertools
 import os
 import sys
-import textwrap
 import time
-import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +25,7 @@ from tqdm import tqdm
 from data.clip import Clip, Reject
 from data.command import run
 from data.errors import DataError
+from data.flags import add_flags, check_flags, values_of
 from data.leaks import find_leaks
 from data.pack import REJECTED_NAME, Pack
 from data.plan import DUPLICATES
@@ -48,6 +44,7 @@ examples:
       several sources in one pack; give the same command again to continue after a kill
 """
 
+_OPTIONS = {name: source.options for name, source in SOURCES.items()}
 TITLES = {BROKEN: "rejected", DUPLICATE: "dropped as duplicates", LEFT_OUT: "left out on purpose"}
 
 
@@ -103,6 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     try:
         requests = [_request(text, args) for text in args.sources]
+        check_flags(args, [request.name for request in requests], _OPTIONS)
         out = _out(args, requests)
         began = time.monotonic()
         with ProgressBar() as bar:
@@ -213,37 +211,8 @@ def _parser() -> argparse.ArgumentParser:
         help="drop all but one clip of the same sound, or keep those in one split (default: %(default)s)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace another pack in the folder")
-    for name, source in SOURCES.items():
-        _add_options(parser.add_argument_group(f"options of {name}"), source.options)
+    add_flags(parser, _OPTIONS)
     return parser
-
-
-def _add_options(group: Any, options: type) -> None:
-    """Adds a flag for every field but the folder and the seed, which all sources share."""
-    docs, hints = _field_docs(options), typing.get_type_hints(options)
-    for field in dataclasses.fields(options):
-        if field.name in ("folder", "seed"):
-            continue
-        kinds = [kind for kind in typing.get_args(hints[field.name]) if kind not in (type(None), ...)]
-        kind = kinds[0] if kinds else hints[field.name]
-        if isinstance(field.default, tuple):
-            more: dict[str, Any] = {"action": "append", "default": None}
-            about = "; may be given several times"
-        else:
-            more = {"default": field.default}
-            about = "" if field.default is None else f" (default: {field.default})"
-        help_text = (docs.get(field.name, "").rstrip(".") + about).replace("%", "%%")
-        group.add_argument(f"--{field.name}", type=kind, help=help_text, **more)
-
-
-def _field_docs(options: type) -> dict[str, str]:
-    """The docstring under each field of a dataclass."""
-    body = ast.parse(textwrap.dedent(inspect.getsource(options))).body[0].body
-    return {
-        field.target.id: " ".join(doc.value.value.split())
-        for field, doc in itertools.pairwise(body)
-        if isinstance(field, ast.AnnAssign) and isinstance(doc, ast.Expr) and isinstance(doc.value, ast.Constant)
-    }
 
 
 def _positive(text: str) -> int:
@@ -264,11 +233,7 @@ def _request(text: str, args: argparse.Namespace) -> Request:
         raise DataError(f"a source should be one of {', '.join(SOURCES)}, {name!r} found{hint}")
     if _needs_folder(name) != bool(folder):
         raise DataError(f"the source {name} is given as {name}{'=DIR' if _needs_folder(name) else ''}, {text!r} found")
-    values = {}
-    for field in dataclasses.fields(SOURCES[name].options):
-        values[field.name] = getattr(args, field.name, None)
-        if isinstance(field.default, tuple):
-            values[field.name] = tuple(values[field.name] or field.default)
+    values = values_of(args, SOURCES[name].options)
     if folder:
         values["folder"] = Path(folder).expanduser()
     return Request(name, SOURCES[name].options(**values))

@@ -109,7 +109,8 @@ def test_a_mistake_in_a_source_shows_where(tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["folders=x", "--out", "y"], "a source should be one of gm, folder, nsynth, 'folders' found, perhaps folder"),
+        (["folders=x", "--out", "y"], "mir, 'folders' found, perhaps folder"),
+        (["gm", "--labels", "x"], "--labels is for folder, given was gm; leave the flag out"),
         (["nsynth", "--out", "y"], "the source nsynth is given as nsynth=DIR, 'nsynth' found"),
         (["gm=x"], "the source gm is given as gm, 'gm=x' found"),
         (["folder=/nowhere/at/all"], "--out should name the folder of the pack"),

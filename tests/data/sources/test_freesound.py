@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from data.clip import Labels, Reject
-from data.sources import esc50, fsd50k, urbansound8k
+from data.sources import SOURCES, esc50, fsd50k, urbansound8k
 from data.sources.freesound import Listed, clips_of, labels_of_clip
 from data.taxonomy import ALIASES
 from data.writer import write_pack
@@ -93,3 +93,9 @@ def test_the_documentation_lists_every_label_under_its_kind(source, title):
         assert sorted(listed) == sorted(
             name for name, meaning in ALIASES[source].items() if meaning.is_instrument is is_instrument
         )
+
+
+def test_the_documentation_has_a_row_of_every_source_in_each_of_its_tables():
+    page = (Path(__file__).parents[3] / "docs" / "data.md").read_text(encoding="utf-8")
+    for name in SOURCES:
+        assert len(re.findall(rf"^\| `{name}(?:=DIR)?` \|", page, re.MULTILINE)) == 3
