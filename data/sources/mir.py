@@ -91,7 +91,7 @@ class MirOptions:
     mir_dataset: str | None = None
     """Its name in mirdata or soundata, as medley_solos_db; the name of the folder if not given."""
     mir_unmapped: str = "refuse"
-    """What to do about labels that the taxonomy does not know: refuse the data set, or take them as unknown."""
+    """What becomes of labels that the taxonomy does not know: refuse (the data set) or unknown (they say nothing)."""
     clip_seconds: float = 10.0
     """Longer recordings are cut into clips of this length."""
     hop_seconds: float | None = None
