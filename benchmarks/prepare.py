@@ -60,8 +60,9 @@ def prepare(folder: Path, out: Path, processes: int) -> tuple[float, float]:
     shutil.rmtree(out, ignore_errors=True)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     wall = time.perf_counter()
+    options = [f"--out={out}", f"--processes={processes}", "--duplicates=keep"]
     subprocess.run(
-        [sys.executable, "-m", "data.prepare", f"folder={folder}", "--out", str(out), "--processes", str(processes)],
+        [sys.executable, "-m", "data.prepare", f"folder={folder}", *options],
         cwd=ROOT,
         check=True,
         capture_output=True,
