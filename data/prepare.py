@@ -39,7 +39,7 @@ examples:
   python -m data.prepare gm
       render the offline pack from a General MIDI SoundFont into packs/gm
   python -m data.prepare folder=~/recordings --labels labels.csv --out packs/mine
-      your own wav, flac, ogg and mp3, with what the CSV says of them (columns: see data/sources/folder.py)
+      your own wav, flac, ogg and mp3, with what the CSV says of them (columns: see data/sources/folder_labels.py)
   python -m data.prepare gm nsynth=~/nsynth folder=~/recordings --out packs/all --processes 8
       several sources in one pack; give the same command again to continue after a kill
 """

@@ -20,6 +20,7 @@ from data.clip import Clip, Labels, Reject
 from data.decode import AudioFile
 from data.errors import DataError
 from data.sources import listing
+from data.sources.sounding import drums_of
 from data.taxonomy import labels_of, meaning_of
 
 KINDS = ("non_instrument", "instrument", "unclear")
@@ -78,10 +79,10 @@ def labels_of_clip(source: str, present: tuple[str, ...], absent: tuple[str, ...
         DataError: the taxonomy knows no such label.
     """
     sounds = {name: meaning_of(source, name).is_instrument for name in present}
-    if sounds and all(is_instrument is False for is_instrument in sounds.values()):
-        return replace(labels_of(source, present, complete=True), drums=False), ""
-    labels = labels_of(source, present, absent)
-    if labels.is_instrument:
+    is_all = bool(sounds) and all(is_instrument is False for is_instrument in sounds.values())
+    labels = labels_of(source, present, () if is_all else absent, complete=is_all)
+    labels = replace(labels, drums=drums_of(labels))
+    if labels.is_instrument is not None:
         return labels, ""
     names = " and ".join(name for name, is_instrument in sounds.items() if is_instrument is None)
     return labels, f"{names or 'no label at all'} leaves open whether an instrument sounds"

@@ -28,7 +28,7 @@ Traps:
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -41,7 +41,6 @@ from data.taxonomy import ALIASES
 LICENCE = "CC BY 4.0 as a whole; each clip CC0, CC BY, CC BY-NC or CC Sampling+"
 LICENCES = ("cc0", "cc-by", "cc-by-nc", "cc-sampling+")
 _SPLIT_OF_NAME = {"train": "train", "val": "validation"}
-_DRUMS = {"Drum", "Drum_kit", "Cymbal"}
 _LICENCE_OF_ADDRESS = {"zero": "cc0", "by": "cc-by", "by-nc": "cc-by-nc", "sampling+": "cc-sampling+"}
 _ADDRESS = re.compile(r"^https?://creativecommons\.org/(?:licenses|publicdomain)/([^/]+)/")
 
@@ -140,11 +139,7 @@ def _labels(cell: str, is_complete: bool) -> tuple[Labels, str]:
     names = dict.fromkeys(cell.split(","))
     specific = tuple(name for name in names if names.keys().isdisjoint(_CHILDREN.get(name, ())))
     absent = tuple(name for name in ALIASES["fsd50k"] if name not in names) if is_complete else ()
-    labels, why_unclear = labels_of_clip("fsd50k", specific, absent)
-    if labels.is_instrument:
-        has_drums = not names.keys().isdisjoint(_DRUMS)
-        labels = replace(labels, drums=True if has_drums else False if is_complete else None)
-    return labels, why_unclear
+    return labels_of_clip("fsd50k", specific, absent)
 
 
 def _licences(path: Path) -> dict[str, str]:
