@@ -18,6 +18,7 @@ import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
 
 from checkpoints.errors import CheckpointError
+from checkpoints.run import RunFolder
 
 C = TypeVar("C")
 
@@ -42,7 +43,7 @@ def parse_config(
     parser.add_argument("--config", action="config", help="YAML file with any of these settings; flags go over it.")
     parser.add_class_arguments(config_class)
     names = [field.name for field in dataclasses.fields(config_class)]
-    _reject_unknown(arguments, names)
+    _reject_unknown(arguments, _flags(config_class))
     try:
         if saved:
             parser.set_defaults({name: value for name, value in saved.items() if name in names})
@@ -53,11 +54,33 @@ def parse_config(
         raise CheckpointError(_one_sentence(str(error))) from error
 
 
+def recipe_config(config_class: type[C], recipe: str, arguments: Sequence[str], description: str) -> C:
+    """The config of a recipe's command line; ``--resume`` brings the config of the run it names.
+
+    Raises:
+        CheckpointError: as `parse_config`, or there is no such run.
+        SystemExit: with 0, after ``--help``.
+    """
+    arguments = list(arguments)
+    for place, argument in enumerate(arguments):
+        if argument == "--resume" and (place + 1 == len(arguments) or arguments[place + 1].startswith("--")):
+            arguments[place] = "--resume=newest"
+    config = parse_config(config_class, arguments, description)
+    if not config.resume:
+        return config
+    is_newest = config.resume == "newest"
+    path = RunFolder.newest(Path("runs"), recipe).path if is_newest else Path(config.resume)
+    saved = RunFolder.open(path, recipe).config() | {"out": str(path)}
+    return parse_config(config_class, arguments, description, saved)
+
+
 def as_yaml_values(config: Any) -> dict[str, Any]:
-    """The fields of a config as values that YAML can hold."""
+    """The fields of a config as values that YAML can hold; a dataclass within it becomes a mapping."""
     plain = {Path: str, tuple: list}
 
     def convert(value: Any) -> Any:
+        if dataclasses.is_dataclass(value):
+            return as_yaml_values(value)
         return next((to(value) for kind, to in plain.items() if isinstance(value, kind)), value)
 
     return {field.name: convert(getattr(config, field.name)) for field in dataclasses.fields(config)}
@@ -89,6 +112,15 @@ def _config_first(arguments: Sequence[str]) -> list[str]:
     return front + rest
 
 
+def _flags(config_class: type) -> list[str]:
+    """The names of all settings, those of a dataclass within the config as ``field.name``."""
+    names = []
+    for field in dataclasses.fields(config_class):
+        inner = dataclasses.fields(field.type) if dataclasses.is_dataclass(field.type) else ()
+        names += [field.name, *(f"{field.name}.{one.name}" for one in inner)]
+    return names
+
+
 def _reject_unknown(arguments: Sequence[str], names: Sequence[str]) -> None:
     known = {f"--{name}" for name in (*names, "config", "help", "print_config")}
     for argument in arguments:
@@ -112,7 +144,8 @@ def _check_yaml(file: Path, names: Sequence[str]) -> None:
         raise CheckpointError(f"{file} is not YAML{line} ({getattr(error, 'problem', error)})") from error
     if not isinstance(settings, dict):
         raise CheckpointError(f"{file} should hold settings, as in 'preset: tiny', and holds none")
-    for key in settings:
+    inner = [f"{key}.{one}" for key, value in settings.items() if isinstance(value, dict) for one in value]
+    for key in (*settings, *inner):
         if key not in names:
             raise CheckpointError(f"{file} has an unknown key {key!r}{_nearest(str(key), names)}")
 

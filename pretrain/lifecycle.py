@@ -1,5 +1,6 @@
 """From the pack a run reads to the folder it leaves: what every recipe does before, between and after its steps."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +67,14 @@ def start_trackers(accelerator: Accelerator, run: RunFolder, config: dict[str, A
 
 
 def report(
-    accelerator: Accelerator, run: RunFolder, bar: tqdm, progress: Progress, batch_size: int, values: dict[str, float]
-) -> None:
-    """Hands the numbers of a step or of an evaluation to metrics.jsonl, the trackers and the screen."""
+    accelerator: Accelerator, run: RunFolder, bar: tqdm, progress: Progress, batch_size: int, values: dict[str, float],
+    describe: Callable[[dict[str, float]], str] = describe,
+) -> None:  # fmt: skip
+    """Hands the numbers of a step or of an evaluation to metrics.jsonl, the trackers and the screen.
+
+    Args:
+        describe: an evaluation in words; that of a masked autoencoder by default.
+    """
     accelerator.log(values, step=progress.step)
     if not accelerator.is_main_process or not values:
         return

@@ -12,7 +12,6 @@ He et al. 2021, arXiv 2111.06377; for spectrograms Huang et al. 2022, arXiv 2207
 
 import sys
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -26,7 +25,7 @@ from tqdm import tqdm
 from backbones.ast_encoder import AstBackbone, attention_for
 from backbones.log_mel import RATE, compare_statistics, frames_of
 from backbones.mae import DECODERS, MaskedAutoencoder
-from checkpoints.config import as_yaml_values, parse_config, run_command
+from checkpoints.config import as_yaml_values, recipe_config, run_command
 from checkpoints.errors import CheckpointError
 from checkpoints.run import RunFolder
 from checkpoints.state import Progress
@@ -299,19 +298,5 @@ def announce(
         accelerator.print(f"warning  {warning}")
 
 
-def command_line(arguments: Sequence[str]) -> Config:
-    """The config of a command line; ``--resume`` brings the config of the run it names."""
-    arguments = list(arguments)
-    for place, argument in enumerate(arguments):
-        if argument == "--resume" and (place + 1 == len(arguments) or arguments[place + 1].startswith("--")):
-            arguments[place] = "--resume=newest"
-    config = parse_config(Config, arguments, __doc__)
-    if not config.resume:
-        return config
-    run = RunFolder.newest(Path("runs"), RECIPE) if config.resume == "newest" else RunFolder(Path(config.resume))
-    saved = RunFolder.open(run.path, RECIPE).config() | {"out": str(run.path)}
-    return parse_config(Config, arguments, __doc__, saved)
-
-
 if __name__ == "__main__":
-    run_command(lambda: main(command_line(sys.argv[1:])), ERRORS)
+    run_command(lambda: main(recipe_config(Config, RECIPE, sys.argv[1:], __doc__)), ERRORS)

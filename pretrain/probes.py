@@ -15,7 +15,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import balanced_accuracy_score
 from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
@@ -49,7 +49,7 @@ class FamilyClips:
         Families get equal shares as far as they go, and the clips of a family are spread over its timbres.
         """
         family, groups = LabelTable(pack).single_family, pack.column("group")
-        chosen = _spread(rows, family, groups, count)
+        chosen = spread(rows, family, groups, count)
         return cls(pack, chosen, family[chosen], len(set(groups[chosen])))
 
 
@@ -87,12 +87,18 @@ class ProbeClips:
         )
 
 
-def _spread(rows: np.ndarray, family: np.ndarray, group: np.ndarray, size: int) -> np.ndarray:
-    """Takes clips round after round: one of each family a round, from its timbres in turn; sorted."""
+def spread(rows: np.ndarray, label: np.ndarray, group: np.ndarray, size: int) -> np.ndarray:
+    """Takes at most `size` of some rows, round after round: one of each label a round, from its groups in turn; sorted.
+
+    Args:
+        rows: row numbers of the pack.
+        label: int64 ``(N,)``, as of all clips of the pack; -1 is never taken.
+        group: of all clips of the pack.
+    """
     generator = np.random.default_rng(0)
     queues = []
-    for value in np.unique(family[rows][family[rows] >= 0]):
-        members = generator.permutation(rows[family[rows] == value])
+    for value in np.unique(label[rows][label[rows] >= 0]):
+        members = generator.permutation(rows[label[rows] == value])
         before, order = Counter(), []  # how many clips of its timbre come before each clip
         for name in group[members]:
             order.append(before[name])
@@ -120,14 +126,25 @@ def probe(embed: Callable[[Batch], Tensor], clips: ProbeClips, num_samples: int)
         embeddings(embed, heads_of_clips(part.pack, part.rows, num_samples, BATCH))
         for part in (clips.train, clips.test)
     )
-    knn = KNeighborsClassifier(min(NEIGHBOURS, len(train)), metric="cosine", weights="distance")
-    linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, C=0.1))
-    scores = {
-        name: float(balanced_accuracy_score(clips.test.family, model.fit(train, clips.train.family).predict(test)))
-        for name, model in (("knn", knn), ("linear", linear))
-    }
     spread = torch.from_numpy(test).double()
-    return scores | {"embedding_std": embedding_std(spread).item(), "effective_rank": effective_rank(spread).item()}
+    return classify(train, clips.train.family, test, clips.test.family) | {
+        "embedding_std": embedding_std(spread).item(),
+        "effective_rank": effective_rank(spread).item(),
+    }
+
+
+def classify(train: np.ndarray, train_class: np.ndarray, test: np.ndarray, test_class: np.ndarray) -> dict[str, float]:
+    """Balanced accuracy of ``knn`` and ``linear`` that learn from embeddings ``(N, E)`` and are tested on others."""
+    knn = KNeighborsClassifier(min(NEIGHBOURS, len(train)), metric="cosine", weights="distance")
+    return {
+        name: float(balanced_accuracy_score(test_class, model.fit(train, train_class).predict(test)))
+        for name, model in (("knn", knn), ("linear", linear_probe()))
+    }
+
+
+def linear_probe() -> Pipeline:
+    """Logistic regression on standardised features."""
+    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, C=0.1))
 
 
 @torch.no_grad()
@@ -146,16 +163,21 @@ def backbone_embedding(backbone: AstBackbone, device: torch.device, pooling: str
     return embed
 
 
-def log_mel_embedding(log_mel: LogMel, device: torch.device) -> Callable[[Batch], Tensor]:
+def log_mel_statistics(log_mel: LogMel, waveform: Tensor, num_samples: Tensor | None) -> Tensor:
     """Mean and standard deviation of every mel bin over a clip's frames, ``(B, 2 F)``: what no learning gives."""
+    values, num_frames = log_mel(waveform, num_samples)
+    is_sound = (torch.arange(values.shape[1], device=values.device) < num_frames[:, None])[..., None]
+    count = num_frames.clamp(min=1)[:, None]
+    mean = (values * is_sound).sum(1) / count
+    variance = ((values - mean[:, None]).square() * is_sound).sum(1) / count
+    return torch.cat([mean, variance.sqrt()], dim=1)
+
+
+def log_mel_embedding(log_mel: LogMel, device: torch.device) -> Callable[[Batch], Tensor]:
+    """`log_mel_statistics` of a batch that is not on the device yet."""
 
     def embed(batch: Batch) -> Tensor:
         batch = batch.to(device)
-        values, num_frames = log_mel(batch.waveform, batch.num_samples)
-        is_sound = (torch.arange(values.shape[1], device=device) < num_frames[:, None])[..., None]
-        count = num_frames.clamp(min=1)[:, None]
-        mean = (values * is_sound).sum(1) / count
-        variance = ((values - mean[:, None]).square() * is_sound).sum(1) / count
-        return torch.cat([mean, variance.sqrt()], dim=1)
+        return log_mel_statistics(log_mel, batch.waveform, batch.num_samples)
 
     return embed

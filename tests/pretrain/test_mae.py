@@ -15,14 +15,18 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import pretrain.mae
 from backbones import ast_encoder
-from checkpoints.config import parse_config, run_command
+from checkpoints.config import parse_config, recipe_config, run_command
 from checkpoints.errors import CheckpointError
 from checkpoints.weights import load_backbone
 from data.errors import DataError
 from data.writer import write_pack
-from pretrain.mae import ERRORS, Config, command_line, main
+from pretrain.mae import ERRORS, RECIPE, Config, main
 
 ROOT = Path(__file__).parents[2]
+
+
+def command_line(arguments: list[str]) -> Config:
+    return recipe_config(Config, RECIPE, arguments, pretrain.mae.__doc__)
 
 
 @pytest.fixture(autouse=True)
