@@ -1,13 +1,14 @@
 """From a pack to batches of int16 crops, labels and keys.
 
 A batch crosses to the device as int16; floats are made there. Where a crop begins depends on (seed, epoch, clip)
-alone, like everything else that happens to a clip: see `data.sampler`.
+alone, like everything else that happens to a clip (`data.sampler`), and like what is read to be mixed into it or to be
+heard behind it (`data.partners`).
 
-Shapes: B rows of a batch, S samples of a crop, C random streams a clip.
+Shapes: B rows of a batch, S samples of a crop, C random streams a clip, P partners a clip at most.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -15,15 +16,50 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from data.labels import LabelTable
+from data.mixing import Mixing
 from data.pack import Pack
-from data.sampler import GlobalOrder, Share, keys_of
+from data.partners import Drawn, Partners, draw_backgrounds
+from data.sampler import GlobalOrder, Share, keys_of, uniform_of
 
 FULL_SCALE = 32_768.0
 CPU_SAMPLES_AT_ONCE = 131_072  # half a MiB of floats (benchmarks/reading.py)
 
 
+class _Tensors:
+    """A dataclass of tensors, dictionaries of them, others like itself, and None."""
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> "_Tensors":
+        """The same with every tensor changed."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return type(self)(**{name: _changed(value, change) for name, value in values.items()})
+
+
+def _changed(value: object, change: Callable[[Tensor], Tensor]) -> object:
+    if isinstance(value, dict):
+        return {name: _changed(part, change) for name, part in value.items()}
+    if isinstance(value, _Tensors):
+        return value.each(change)
+    return None if value is None else change(value)
+
+
 @dataclass
-class Batch:
+class PartnerCrops(_Tensors):
+    """Crops of the clips that are to be mixed into those of a batch, see `data.mixing`."""
+
+    waveform: Tensor
+    """int16 ``(B, P, S)``, zeros behind a clip's end and where there is no partner."""
+    num_samples: Tensor
+    """int64 ``(B, P)``: how many of the S samples are sound; 0 where there is no partner."""
+    keys: Tensor
+    """int64 ``(B,)``: what gains are drawn from."""
+    rows: Tensor
+    """int64 ``(B, P)``: row numbers in the pack; -1 where there is no partner."""
+    labels: dict[str, Tensor]
+    """See `LabelTable.take`; ``(B, P, ...)``, where there is no partner those of the clip itself."""
+
+
+@dataclass
+class Batch(_Tensors):
     """Crops of some clips."""
 
     waveform: Tensor
@@ -36,35 +72,31 @@ class Batch:
     """int64 ``(B,)``: row numbers in the pack."""
     labels: dict[str, Tensor]
     """See `LabelTable.take`."""
+    partners: PartnerCrops | None = None
+    """What is to be mixed into the clips, where that was asked for."""
+    background: Tensor | None = None
+    """int16 ``(B, S)``, where it was asked for: another sound for each clip; a short one is repeated."""
 
     def to(self, device: torch.device) -> "Batch":
         """Moves everything, samples as int16, and makes floats of them there."""
 
-        def move(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor.to(device, non_blocking=True)
+        def move(tensor: Tensor) -> Tensor:
+            moved = tensor.to(device, non_blocking=True)
+            return as_floats(moved) if moved.dtype == torch.int16 else moved
 
-        return Batch(
-            as_floats(move(self.waveform)),
-            move(self.num_samples),
-            move(self.keys),
-            move(self.rows),
-            {name: move(label) for name, label in self.labels.items()},
-        )
+        return self.each(move)
 
     def pin_memory(self) -> "Batch":
         """Called by a loader whose batches cross to a GPU."""
-        for name in ("waveform", "keys", "rows"):
-            setattr(self, name, getattr(self, name).pin_memory())
-        self.labels = {name: label.pin_memory() for name, label in self.labels.items()}
-        return self
+        return self.each(Tensor.pin_memory)
 
 
 def as_floats(samples: Tensor) -> Tensor:
-    """Int16 ``(B, S)`` to float32 in [-1, 1] on the same device."""
+    """Int16 of any shape to float32 in [-1, 1] on the same device."""
     floats = torch.empty(samples.shape, device=samples.device)
     # On a CPU a few crops at a time, so that the second pass over them finds them in the cache.
-    at_once = max(1, CPU_SAMPLES_AT_ONCE // samples.shape[1]) if samples.device.type == "cpu" else len(samples)
-    for part, of_int in zip(floats.split(at_once), samples.split(at_once), strict=True):
+    at_once = max(1, samples.numel() if samples.device.type != "cpu" else CPU_SAMPLES_AT_ONCE)
+    for part, of_int in zip(floats.view(-1).split(at_once), samples.view(-1).split(at_once), strict=True):
         part.copy_(of_int).mul_(1 / FULL_SCALE)  # a power of two: as exact as dividing
     return floats
 
@@ -80,7 +112,7 @@ class CropReader:
         """Crops of the clips `rows` from the samples `starts`."""
         waveform = torch.empty(len(rows), self.num_samples, dtype=torch.int16)
         self.pack.read_crops(rows, starts, self.num_samples, waveform.numpy())
-        sounding = np.clip(self.pack.num_samples[rows] - starts, 0, self.num_samples)
+        sounding = self._sounding(rows, starts)
         return Batch(
             waveform,
             None if (sounding == self.num_samples).all() else torch.from_numpy(sounding),
@@ -88,6 +120,46 @@ class CropReader:
             torch.from_numpy(rows),
             self.labels.take(rows),
         )
+
+    def read_partners(self, rows: np.ndarray, drawn: Drawn) -> PartnerCrops:
+        """Crops of the partners that were drawn for the clips `rows`."""
+        waveform = torch.zeros(*drawn.rows.shape, self.num_samples, dtype=torch.int16)
+        is_partner = drawn.rows >= 0  # (B, P)
+        found = drawn.rows[is_partner]
+        starts = crop_starts(drawn.start_keys[is_partner], self._room(found))
+        crops = waveform.flatten(0, 1).numpy()
+        self.pack.read_crops(found, starts, self.num_samples, [crops[place] for place in np.flatnonzero(is_partner)])
+        num_samples = np.zeros(drawn.rows.shape, np.int64)
+        num_samples[is_partner] = self._sounding(found, starts)
+        labels = self.labels.take(np.where(is_partner, drawn.rows, rows[:, None]).ravel())
+        return PartnerCrops(
+            waveform,
+            torch.from_numpy(num_samples),
+            torch.from_numpy(drawn.keys),
+            torch.from_numpy(drawn.rows),
+            {name: label.unflatten(0, drawn.rows.shape) for name, label in labels.items()},
+        )
+
+    def read_repeated(self, rows: np.ndarray, start_keys: np.ndarray) -> Tensor:
+        """Crops of some clips, int16 ``(B, S)``; one that is too short is repeated until the crop is full."""
+        starts = crop_starts(start_keys, self._room(rows))
+        waveform = torch.empty(len(rows), self.num_samples, dtype=torch.int16)
+        self.pack.read_crops(rows, starts, self.num_samples, waveform.numpy())
+        sounding = self._sounding(rows, starts)
+        for place in np.flatnonzero(sounding < self.num_samples):
+            crop = waveform.numpy()[place]
+            crop[:] = np.resize(crop[: sounding[place]], self.num_samples)
+        return waveform
+
+    def starts(self, rows: np.ndarray, keys: np.ndarray) -> np.ndarray:
+        """Where in its clip each crop begins, see `crop_starts`."""
+        return crop_starts(keys, self._room(rows))
+
+    def _room(self, rows: np.ndarray) -> np.ndarray:
+        return self.pack.num_samples[rows] - self.num_samples
+
+    def _sounding(self, rows: np.ndarray, starts: np.ndarray) -> np.ndarray:
+        return np.clip(self.pack.num_samples[rows] - starts, 0, self.num_samples)
 
 
 class TrainBatches(Dataset):
@@ -97,22 +169,41 @@ class TrainBatches(Dataset):
         rows: row numbers of the split, the positions that `order` permutes.
         num_samples: samples of a crop.
         streams: random streams a clip, the C of `Batch.keys`.
+        mixing: how clips are mixed; their partners, of the same rows, are read with them. Apply it to the batch on its
+            device.
+        backgrounds: row numbers of what may be heard behind the clips, as `LabelTable.non_instruments` gives them; each
+            clip gets one, unless there are none.
     """
 
     def __init__(
-        self, pack: Pack, rows: np.ndarray, order: GlobalOrder, share: Share, num_samples: int, streams: int = 1
+        self,
+        pack: Pack,
+        rows: np.ndarray,
+        order: GlobalOrder,
+        share: Share,
+        num_samples: int,
+        streams: int = 1,
+        mixing: Mixing | None = None,
+        backgrounds: np.ndarray | None = None,
     ):
         self.reader = CropReader(pack, num_samples)
         self.rows, self.order, self.share, self.streams = rows, order, share, streams
+        is_mixed = mixing is not None and mixing.probability > 0
+        self.partners = Partners(self.reader.labels, rows, mixing) if is_mixed else None
+        self.backgrounds = backgrounds if backgrounds is not None and len(backgrounds) else None
 
     def __getitem__(self, item: int) -> Batch:
         step, micro = divmod(item, self.share.accumulation)
-        rows = self.rows[self.share.of(self.order.batch(step), micro)]
-        keys = keys_of(self.order.seed, self.order.epoch_of(step), rows, 1 + self.streams)
-        return self.reader.read(rows, crop_starts(keys[:, 0], self._room(rows)), keys[:, 1:])
-
-    def _room(self, rows: np.ndarray) -> np.ndarray:
-        return self.reader.pack.num_samples[rows] - self.reader.num_samples
+        positions = self.share.of(self.order.batch(step), micro)
+        rows, seed, epoch = self.rows[positions], self.order.seed, self.order.epoch_of(step)
+        keys = keys_of(seed, epoch, rows, 1 + self.streams)
+        batch = self.reader.read(rows, self.reader.starts(rows, keys[:, 0]), keys[:, 1:])
+        if self.partners is not None:
+            batch.partners = self.reader.read_partners(rows, self.partners.draw(seed, epoch, positions))
+        if self.backgrounds is not None:
+            drawn = draw_backgrounds(seed, epoch, rows, self.backgrounds)
+            batch.background = self.reader.read_repeated(*drawn)
+        return batch
 
     def loader(self, first_step: int, last_step: int, num_workers: int, pin_memory: bool = False) -> DataLoader:
         """Iterates over the micro-batches of steps ``first_step`` to ``last_step - 1``.
@@ -138,8 +229,7 @@ def crop_starts(keys: np.ndarray, room: np.ndarray) -> np.ndarray:
         keys: int64 ``(B,)``.
         room: ``(B,)``, samples of the clip less those of the crop.
     """
-    uniform = (keys.view(np.uint64) >> np.uint64(11)).astype(np.float64) * 2.0**-53
-    return (uniform * (np.maximum(room, 0) + 1)).astype(np.int64)
+    return (uniform_of(keys) * (np.maximum(room, 0) + 1)).astype(np.int64)
 
 
 def heads_of_clips(

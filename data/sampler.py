@@ -102,6 +102,11 @@ def keys_of(seed: int, epoch: int, rows: np.ndarray, streams: int) -> np.ndarray
     return _mixed(clip + np.arange(streams, dtype=np.uint64)).view(np.int64)
 
 
+def uniform_of(keys: np.ndarray) -> np.ndarray:
+    """Float64 in [0, 1), the upper 53 bits of each int64 key."""
+    return (keys.view(np.uint64) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
 def _mixed(value: np.ndarray) -> np.ndarray:
     """SplitMix64's step and output; products and sums of uint64 arrays wrap."""
     value = value + np.uint64(0x9E3779B97F4A7C15)

@@ -7,8 +7,20 @@ import pytest
 import torch
 
 from data.clip import Clip, Labels
-from data.loader import FULL_SCALE, Batch, CropReader, TrainBatches, as_floats, crop_starts, heads_of_clips
+from data.labels import LabelTable
+from data.loader import (
+    FULL_SCALE,
+    Batch,
+    CropReader,
+    PartnerCrops,
+    TrainBatches,
+    as_floats,
+    crop_starts,
+    heads_of_clips,
+)
+from data.mixing import Mixing
 from data.pack import Pack
+from data.partners import Partners, draw_backgrounds
 from data.sampler import GlobalOrder, Share, keys_of
 from data.writer import write_pack
 
@@ -35,9 +47,12 @@ def ramp(number: int) -> np.ndarray:
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory) -> Pack:
     clips = [
-        Clip(f"ramp/{n:02d}", "ramp", f"{n:02d}", f"ramp/{n}", Ramp(n), "train", labels=Labels(pitch=n))
+        Clip(
+            f"ramp/{n:02d}", "ramp", f"{n:02d}", f"ramp/{n}", Ramp(n), "train",
+            labels=Labels(pitch=n, is_instrument=n % 8 != 7),
+        )
         for n in range(NUM_CLIPS)
-    ]
+    ]  # fmt: skip
     return write_pack(clips, tmp_path_factory.mktemp("ramps") / "pack", processes=1)
 
 
@@ -49,7 +64,15 @@ def batches(pack: Pack, seed: int = 0, share: Share | None = None, **options) ->
 def equal(one: Batch, other: Batch) -> bool:
     pairs = [(getattr(one, name), getattr(other, name)) for name in ("waveform", "keys", "rows", "num_samples")]
     pairs += [(one.labels[name], other.labels[name]) for name in one.labels]
-    return all(a is b is None or torch.equal(a, b) for a, b in pairs)
+    pairs.append((one.background, other.background))
+    same = all(a is b is None or torch.equal(a, b) for a, b in pairs)
+    return same and (one.partners is other.partners is None or equal_partners(one.partners, other.partners))
+
+
+def equal_partners(one: PartnerCrops, other: PartnerCrops) -> bool:
+    pairs = [(getattr(one, name), getattr(other, name)) for name in ("waveform", "num_samples", "keys", "rows")]
+    pairs += [(one.labels[name], other.labels[name]) for name in one.labels]
+    return all(torch.equal(a, b) for a, b in pairs)
 
 
 def test_crops_lie_inside_their_clips_and_short_clips_are_padded(pack):
@@ -118,7 +141,7 @@ def test_to_makes_floats_in_full_scale(pack):
     assert moved.labels.keys() == batch.labels.keys()
 
 
-@pytest.mark.parametrize("shape", [(40, CROP), (3, 200_000), (1, 1), (0, CROP)])
+@pytest.mark.parametrize("shape", [(40, CROP), (3, 200_000), (1, 1), (0, CROP), (7, 3, CROP)])
 def test_floats_are_exact_for_any_number_of_crops(shape):
     generator = torch.Generator().manual_seed(0)
     samples = torch.randint(-32_768, 32_768, shape, dtype=torch.int16, generator=generator)
@@ -171,3 +194,116 @@ def test_heads_are_the_beginnings_in_order(pack):
     assert np.array_equal(found[0].waveform[1].numpy(), ramp(0)[:CROP])
     assert found[0].num_samples.tolist() == [5000, CROP]
     assert list(heads_of_clips(pack, rows[:0], CROP, batch_size=2)) == []
+
+
+# What is read with the clips
+
+
+MIXING = Mixing(probability=0.6, clips=(2, 4))
+
+
+def company(pack: Pack, **options) -> TrainBatches:
+    """Batches with partners and backgrounds."""
+    backgrounds = LabelTable(pack).non_instruments(pack.rows("train"))
+    assert backgrounds.tolist() == [7, 15, 23]
+    return batches(pack, mixing=MIXING, backgrounds=backgrounds, **options)
+
+
+def crop_of(number: int, start: int) -> np.ndarray:
+    """What lies in a crop, zeros behind the clip's end."""
+    found = ramp(number)[start : start + CROP]
+    return np.concatenate([found, np.zeros(CROP - len(found), found.dtype)])
+
+
+def test_clips_are_the_same_whatever_is_read_with_them(pack):
+    """So that runs of one recipe see the same crops and masks with and without mixing."""
+    alone, with_company = batches(pack, streams=2), company(pack, streams=2)
+    for item in range(6):
+        batch = with_company[item]
+        assert batch.partners is not None
+        batch.partners = batch.background = None
+        assert equal(batch, alone[item])
+    for off in (batches(pack, mixing=Mixing()), batches(pack, backgrounds=np.array([], np.int64))):
+        assert off[0].partners is off[0].background is None
+
+
+def test_partners_are_those_drawn_and_their_crops_theirs(pack):
+    dataset = company(pack)
+    partners = Partners(LabelTable(pack), dataset.rows, MIXING)
+    seen = 0
+    for item in range(18):
+        batch, epoch = dataset[item], dataset.order.epoch_of(item)
+        drawn = partners.draw(0, epoch, dataset.order.batch(item))
+        found = batch.partners
+        assert np.array_equal(found.rows, drawn.rows)
+        assert np.array_equal(found.keys, drawn.keys)
+        assert (found.waveform.dtype, found.waveform.shape) == (torch.int16, (8, 3, CROP))
+        for clip, place in np.ndindex(8, 3):
+            number, labels = drawn.rows[clip, place], {name: label[clip, place] for name, label in found.labels.items()}
+            if number < 0:
+                assert not found.waveform[clip, place].any()
+                assert found.num_samples[clip, place] == 0
+                assert labels["pitch"] == batch.rows[clip]  # a clip's own, which take no part
+                continue
+            start = crop_starts(drawn.start_keys[clip, place, None], pack.num_samples[[number]] - CROP)[0]
+            assert np.array_equal(found.waveform[clip, place], crop_of(number, start))
+            assert found.num_samples[clip, place] == min(CROP, LENGTHS[number % 4])
+            assert labels["pitch"] == number
+            seen += 1
+    assert abs(seen - 1.2 * 144) < 5 * (1.36 * 144) ** 0.5
+
+
+def test_backgrounds_are_repeated_where_they_are_short(pack):
+    dataset = company(pack)
+    for item in range(3):
+        batch = dataset[item]
+        rows, _ = draw_backgrounds(0, 0, batch.rows.numpy(), np.array([7, 15, 23]))
+        assert batch.background.shape == (8, CROP)
+        for number, found in zip(rows, batch.background, strict=True):
+            assert LENGTHS[number % 4] == 5000
+            assert np.array_equal(found, np.resize(ramp(number), CROP))
+    long = batches(pack, backgrounds=np.array([4]))[0]
+    starts = {int(crop[0]) for crop in long.background}
+    assert len(starts) > 4  # each clip hears another part of it
+    assert starts <= set(ramp(4)[: 16_000 - CROP + 1].tolist())
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_workers_change_nothing_of_what_is_read_with_clips(pack, num_workers):
+    dataset = company(pack)
+    found = list(dataset.loader(2, 5, num_workers))
+    assert all(equal(batch, dataset[step]) for step, batch in zip(range(2, 5), found, strict=True))
+
+
+@pytest.mark.parametrize(("num_processes", "accumulation"), [(1, 2), (2, 1), (4, 2)])
+def test_partners_do_not_depend_on_who_lies_in_the_same_batch(pack, num_processes, accumulation):
+    whole = company(pack)[4]
+    shares = [company(pack, share=Share(process, num_processes, accumulation)) for process in range(num_processes)]
+    parts = [shares[p][4 * accumulation + micro] for micro in range(accumulation) for p in range(num_processes)]
+    for name in ("waveform", "num_samples", "keys", "rows"):
+        together = torch.cat([getattr(part.partners, name) for part in parts])
+        assert torch.equal(together, getattr(whole.partners, name))
+    for name, label in whole.partners.labels.items():
+        assert torch.equal(torch.cat([part.partners.labels[name] for part in parts]), label)
+    assert torch.equal(torch.cat([part.background for part in parts]), whole.background)
+
+
+def test_partners_and_backgrounds_become_floats_where_they_are_moved(pack):
+    batch = company(pack)[1]
+    moved = batch.to(torch.device("cpu"))
+    for one, other in ((moved.background, batch.background), (moved.partners.waveform, batch.partners.waveform)):
+        assert one.dtype == torch.float32
+        assert torch.equal(one * 32_768, other.float())
+    for name in ("num_samples", "keys", "rows"):
+        assert torch.equal(getattr(moved.partners, name), getattr(batch.partners, name))
+    assert moved.partners.labels["family"].dtype == torch.int8
+    mixed = MIXING(moved)
+    assert mixed.partners is None
+    is_alone = (batch.partners.rows < 0).all(1)
+    assert torch.equal(mixed.waveform[is_alone], moved.waveform[is_alone])
+    assert not torch.equal(mixed.waveform[~is_alone], moved.waveform[~is_alone])
+
+
+def test_a_dataset_with_company_travels_to_other_processes(pack):
+    dataset = company(pack)
+    assert equal(pickle.loads(pickle.dumps(dataset))[1], dataset[1])
