@@ -42,7 +42,7 @@ def distance_of_wrong_neighbours(similarity: Tensor, depth: Tensor, is_candidate
     """Mean depth of the tree at which queries part from their nearest neighbour, where that is deeper than `right`.
 
     Args:
-        depth: int8 ``(N, M)``, -1 where it is not known exactly, see `data.relation.depths`.
+        depth: int8 ``(N, M)``, -1 where it is not known exactly, see `data.depth.depths`.
         is_candidate: as in `retrieval`; pairs of unknown depth are left out too.
         right: the deepest depth that is no mistake, as 2 for the same family.
 

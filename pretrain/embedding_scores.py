@@ -1,0 +1,271 @@
+"""What an embedding knows of clips whose timbres it was never trained on, and what it has forgotten.
+
+Families, instruments and genres by neighbours of other timbres and by probes, instrument or none, pitch, how deep in
+the tree the wrong neighbours lie, and how the embeddings lie on the sphere; beside them the same of log-mel statistics
+and of the network before training.
+
+Shapes: N clips, B rows of a batch, S samples, E embedding size.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score, roc_auc_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from backbones.log_mel import LogMel
+from checkpoints.run import RunFolder
+from checkpoints.weights import save_backbone
+from data.augment import Augmentation
+from data.depth import depths
+from data.labels import LabelTable
+from data.loader import heads_of_clips
+from data.pack import Pack
+from data.relation import relation
+from losses.classes import centroid_distance
+from losses.collapse import effective_rank, embedding_std
+from pretrain.embedding_figures import distance_histogram, embedding_map, family_distances
+from pretrain.embedding_model import EmbeddingModel
+from pretrain.figures import save
+from pretrain.objectives import Classes
+from pretrain.probes import classify, linear_probe, log_mel_statistics, spread
+from pretrain.retrieval import (
+    alignment,
+    distance_of_wrong_neighbours,
+    mean_distance_of_depths,
+    retrieval,
+    uniformity,
+)
+
+Embed = Callable[[Tensor, Tensor | None], Tensor]
+"""From float waveforms ``(B, S)`` and their ``num_samples`` to embeddings ``(B, E)``."""
+
+BATCH = 32
+ALIGNED_CLIPS = 128
+DEPTH_NAMES = ("timbre", "instrument", "family", "other_family", "non_instrument")
+SAME_FAMILY = 2
+MIN_STD, MIN_RANK = 0.05, 2.0
+HEADLINES = ("knn", "linear", "family_map_at_r", "instrument_auc")
+"""The scores that are logged of the fixed lines too."""
+
+
+@dataclass(frozen=True)
+class ScoredClips:
+    """Clips spread over families, genres and what is no instrument, with all that is known of them."""
+
+    pack: Pack
+    rows: np.ndarray
+    labels: dict[str, Tensor]
+    family: np.ndarray
+    """int64 ``(N,)``, -1 where a clip does not hold exactly one."""
+    group: np.ndarray
+    """int64 ``(N,)``, a number for each timbre, player or recording."""
+
+    @classmethod
+    def choose(cls, pack: Pack, rows: np.ndarray, count: int) -> "ScoredClips":
+        """Two thirds single families, and of the rest half genres, half non-instruments, as far as there are such."""
+        table, groups = LabelTable(pack), pack.column("group")
+        genre = table.column("genre")
+        one_genre = np.where((genre == 1).sum(axis=1) == 1, genre.argmax(axis=1), -1)
+        none = np.where(table.column("is_instrument") == 0, 0, -1)
+        sixth = count // 6
+        chosen = [
+            spread(rows, label, groups, size)
+            for label, size in ((table.single_family, count - 2 * sixth), (one_genre, sixth), (none, sixth))
+        ]
+        chosen = np.unique(np.concatenate(chosen))
+        _, numbers = np.unique(groups[chosen].astype(str), return_inverse=True)
+        return cls(pack, chosen, table.take(chosen), table.single_family[chosen], numbers)
+
+    def embeddings(self, embed: Embed, num_samples: int, device: torch.device) -> np.ndarray:
+        """``(N, E)`` of the beginning of every clip, float32."""
+        parts = []
+        with torch.no_grad():
+            for batch in heads_of_clips(self.pack, self.rows, num_samples, BATCH):
+                batch = batch.to(device)
+                parts.append(embed(batch.waveform, batch.num_samples).float().cpu().numpy())
+        return np.concatenate(parts)
+
+
+class EmbeddingEvaluation:
+    """Scores a model on schedule, draws it, and saves its backbone; everything on the main process.
+
+    Args:
+        other: pack of other timbres, all of whose clips may be tested; the validation split of `pack` if None.
+        num_samples: how much of each clip's beginning is heard.
+        train_clips, test_clips: what probes learn from, and what is tested.
+    """
+
+    def __init__(
+        self, accelerator: Accelerator, pack: Pack, other: Pack | None, num_samples: int, train_clips: int,
+        test_clips: int,
+    ):  # fmt: skip
+        self.accelerator, self.num_samples = accelerator, num_samples
+        self.train = ScoredClips.choose(pack, pack.rows("train"), train_clips)
+        tested, rows = (pack, pack.rows("validation")) if other is None else (other, np.arange(len(other)))
+        self.test = ScoredClips.choose(tested, rows, test_clips)
+        self.fixed: dict[str, float] = {}
+        if accelerator.is_main_process and not len(self.test.rows):
+            print(f"{tested.folder} has no clips of known families, genres or non-instruments to test on")
+
+    def measure_fixed_lines(self, model: EmbeddingModel) -> None:
+        """Scores log-mel statistics and the model as it is now, before training."""
+        if not self.accelerator.is_main_process or not len(self.test.rows):
+            return
+        model.eval()
+        info = self.train.pack.info
+        log_mel = LogMel(info.log_mel_mean, info.log_mel_std).to(self.accelerator.device)
+        for name, embed in (("log_mel", partial(log_mel_statistics, log_mel)), ("start", model.embed)):
+            scores = self.scores(embed)[0]
+            self.fixed |= {f"{name}_{key}": scores[key] for key in HEADLINES if key in scores}
+        model.train()
+        print(
+            f"scores   from {len(self.train.rows)} clips of {len(set(self.train.group))} timbres or recordings, on "
+            f"{len(self.test.rows)} of {len(set(self.test.group))} others; {describe(self.fixed)}"
+        )
+
+    def __call__(self, model: EmbeddingModel, run: RunFolder, step: int) -> dict[str, float]:
+        """Returns the scores after `step` steps; empty on all processes but the main one."""
+        values: dict[str, float] = {}
+        if self.accelerator.is_main_process:
+            model.eval()
+            if len(self.test.rows):
+                values, unit = self.scores(model.embed)
+                save(embedding_map(unit.numpy(), self.test.labels, step), run.figures / "map.png")
+                save(family_distances(unit.numpy(), self.test.family, step), run.figures / "families.png")
+                save(distance_histogram(unit, self._depth, step), run.figures / "distances.png")
+                values |= self.fixed
+            if not collapse_of(values):  # else what was learned before stays on the disk
+                save_backbone(model.encoder, run.backbone)
+            model.train()
+        self.accelerator.wait_for_everyone()
+        return values
+
+    def with_centroid_distance(self, classes: Classes, model: EmbeddingModel) -> Classes:
+        """The same classes, as far apart as the centroids of their training clips lie in the model as it is now.
+
+        A class without a training clip keeps its distance in the tree.
+        """
+        model.eval()
+        embeddings = torch.from_numpy(self.train.embeddings(model.embed, self.num_samples, self.accelerator.device))
+        model.train()
+        own = classes.of(self.train.labels)
+        present, numbers = own[own >= 0].unique(return_inverse=True)
+        distance = classes.distance.clone()
+        distance[present[:, None], present] = centroid_distance(embeddings[own >= 0], numbers, len(present))
+        return replace(classes, distance=distance)
+
+    @property
+    def _depth(self) -> Tensor:
+        """int8 ``(N, N)`` of the tested clips, -1 where it is not known exactly and for a clip itself."""
+        low, high = depths(relation(self.test.labels))
+        return torch.where(low == high, low, -1).fill_diagonal_(-1)
+
+    def scores(self, embed: Embed) -> tuple[dict[str, float], Tensor]:
+        """Every score that the labels allow, and the unit embeddings ``(N, E)`` of the tested clips."""
+        device = self.accelerator.device
+        learned = self.train.embeddings(embed, self.num_samples, device)
+        tested = self.test.embeddings(embed, self.num_samples, device)
+        unit = normalize(torch.from_numpy(tested), dim=1)
+        values = self._probes(learned, tested) | self._neighbours(unit)
+        values |= {
+            "embedding_std": embedding_std(unit.double()).item(),
+            "effective_rank": effective_rank(unit.double()).item(),
+            "uniformity": uniformity(unit),
+            "alignment": self._alignment(embed),
+        }
+        return values, unit
+
+    def _probes(self, learned: np.ndarray, tested: np.ndarray) -> dict[str, float]:
+        values: dict[str, float] = {}
+        ours, theirs = self.train.family >= 0, self.test.family >= 0
+        if len(np.unique(self.train.family[ours])) > 1 and theirs.any():
+            values |= classify(learned[ours], self.train.family[ours], tested[theirs], self.test.family[theirs])
+        ours, theirs = (part.labels["is_instrument"].numpy() for part in (self.train, self.test))
+        if all(len(np.unique(known[known >= 0])) == 2 for known in (ours, theirs)):
+            probe = linear_probe().fit(learned[ours >= 0], ours[ours >= 0])
+            guess = probe.predict_proba(tested[theirs >= 0])[:, 1]
+            values["instrument_auc"] = float(roc_auc_score(theirs[theirs >= 0], guess))
+        ours, theirs = (part.labels["pitch"].numpy() for part in (self.train, self.test))
+        is_tested = (theirs >= 0) & np.isin(theirs, ours)
+        if len(np.unique(ours[ours >= 0])) > 1 and is_tested.any():
+            # Stronger weights than for families: pitch is spread thinly over the dimensions.
+            probe = make_pipeline(StandardScaler(), LogisticRegression(max_iter=200, C=1.0))
+            probe.fit(learned[ours >= 0], ours[ours >= 0])
+            values["pitch_accuracy"] = float(accuracy_score(theirs[is_tested], probe.predict(tested[is_tested])))
+        return values
+
+    def _neighbours(self, unit: Tensor) -> dict[str, float]:
+        values: dict[str, float] = {}
+        relations, similarity = relation(self.test.labels), unit @ unit.T
+        group = torch.from_numpy(self.test.group)
+        is_other = group != group[:, None]
+        for level in ("family", "instrument", "genre"):
+            same = relations[level]
+            found = retrieval(similarity, same == 1, (same >= 0) & is_other)
+            values |= {f"{level}_{name}": score for name, score in found.items()}
+        depth = self._depth
+        wrong = distance_of_wrong_neighbours(similarity, depth, is_other, right=SAME_FAMILY - 1)
+        if wrong is not None:
+            values["wrong_neighbour_depth"] = wrong
+        for name, distance in zip(DEPTH_NAMES, mean_distance_of_depths(unit, depth), strict=True):
+            if distance is not None:
+                values[f"distance_{name}"] = distance
+        return values
+
+    def _alignment(self, embed: Embed) -> float:
+        """Of two augmented views of some tested clips."""
+        rows = self.test.rows[:: max(1, len(self.test.rows) // ALIGNED_CLIPS)]
+        totals, augment = [], Augmentation.standard()
+        with torch.no_grad():
+            for batch in heads_of_clips(self.test.pack, rows, self.num_samples, BATCH, streams=2):
+                batch = batch.to(self.accelerator.device)
+                views = [
+                    normalize(embed(augment(batch.waveform, keys, batch.num_samples), batch.num_samples).float(), dim=1)
+                    for keys in batch.keys.T
+                ]
+                totals += [alignment(*views)] * len(batch.rows)
+        return float(np.mean(totals))
+
+
+def describe(values: dict[str, float]) -> str:
+    """The scores of an evaluation in words."""
+    parts = []
+    for name, prefix in (("this run", ""), ("before training", "start_"), ("log-mel statistics", "log_mel_")):
+        if f"{prefix}knn" in values:
+            parts.append(f"{name} kNN {values[f'{prefix}knn']:.3f} linear {values[f'{prefix}linear']:.3f}")
+    for key, name in (
+        ("family_map_at_r", "family mAP@R"),
+        ("instrument_auc", "instrument AUC"),
+        ("pitch_accuracy", "pitch"),
+        ("wrong_neighbour_depth", "depth of wrong neighbours"),
+    ):
+        if key in values:
+            parts.append(f"{name} {values[key]:.3f}")
+    return "; ".join(parts)
+
+
+def collapse_of(values: dict[str, float]) -> str | None:
+    """A sentence if the embeddings have fallen together, else None.
+
+    They have if unit embeddings deviate by less than `MIN_STD` of what an even spread would, or span fewer than
+    `MIN_RANK` directions: a network that has found a constant does not find back.
+
+    Args:
+        values: what an evaluation returned.
+    """
+    std, rank = values.get("embedding_std", 1.0), values.get("effective_rank", MIN_RANK)
+    if std >= MIN_STD and rank >= MIN_RANK:
+        return None
+    return (
+        f"the embeddings have collapsed: deviation {std:.3f} (at least {MIN_STD} expected), effective rank {rank:.1f} "
+        f"(at least {MIN_RANK:g} expected); start anew with a lower --lr, a higher --temperature or another --objective"
+    )
