@@ -4,14 +4,15 @@ What happens to a clip depends on its key alone. A transform that is off costs n
 that it was drawn for and no others. Elsewhere choosing rows would make the host wait for the device, so every clip is
 computed and the chosen ones are kept.
 
-Sounding parts stay as long as they were and zeros behind a clip's end stay zeros: what reverberation and filters let
-ring on there is cut off. Silence stays silent. Levels are not brought back to [-1, 1].
+Sounding parts stay as long as they were, and zeros behind a clip's end stay zeros: what reverberation and filters let
+ring on there is cut off. A clip that fills its row is a loop: what rings on behind its end, or is pushed out there, is
+heard at its start. Silence stays silent. Levels are not brought back to [-1, 1].
 
-Own code, for no library does this: torch_audiomentations 0.12 draws from the global generator, once for a whole batch
-in its filters and its pitch shift, and knows no padding; torchaudio's and julius's filters and resamplers take one
-setting a call. The definitions of noise, tilt and masks share one Fourier transform here.
+Own code, for no library does this: torch_audiomentations 0.12 filters clip after clip and waits for the device at each,
+draws from the global generator and knows no padding; torchaudio's and julius's filters and resamplers take one setting
+a call.
 
-Shapes: B rows of a batch, S samples.
+Shapes: B rows of a batch, S samples, K frequencies of the spectrum, P of the filters.
 """
 
 import math
@@ -52,24 +53,18 @@ FILTERS = {
 }
 """Factors of the spectrum, and what is drawn for each."""
 IN_SPECTRUM = ("reverb", "noise", *FILTERS, "speed")
+PLACES = ("time_mask_place", "frequency_mask_place")
+"""Drawn evenly from 0 to 1, besides the fields."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
     """Which transforms happen to how many clips, and how far they go.
 
-    In the order in which they are applied. Probabilities lie in [0, 1]; 0, the default, is off. Ranges are drawn from
-    evenly, those in Hz evenly in octaves.
+    The fields stand in the order in which the transforms are applied. Probabilities lie in [0, 1]; 0, the default, is
+    off. Ranges are drawn from evenly, those in Hz evenly in octaves.
     """
 
-    speed_probability: float = 0.0
-    """Share of clips played faster or slower, which changes pitch and duration together, as on a tape."""
-    speed_semitones: tuple[float, float] = (-1.0, 1.0)
-    """How much higher; the clip is read as a loop, so that its length stays."""
-    shift_probability: float = 0.0
-    """Share of clips that begin elsewhere; what leaves at the end comes in at the start."""
-    shift_seconds: tuple[float, float] = (-1.0, 1.0)
-    """How much later the sound comes."""
     clipping_probability: float = 0.0
     """Share of clips that are overdriven."""
     clipping_db: tuple[float, float] = (1.0, 9.0)
@@ -120,6 +115,14 @@ class Augmentation:
     """Share of clips from which a band is taken out."""
     frequency_mask_share: tuple[float, float] = (0.02, 0.15)
     """Width of the band as a share of the mel scale from 0 Hz to 8 kHz."""
+    speed_probability: float = 0.0
+    """Share of clips played faster or slower, background and all: pitch and duration change together, as on a tape."""
+    speed_semitones: tuple[float, float] = (-1.0, 1.0)
+    """How much higher. The clip is read as a loop, so that its length stays."""
+    shift_probability: float = 0.0
+    """Share of clips that begin elsewhere; what leaves at the end comes in at the start."""
+    shift_seconds: tuple[float, float] = (-1.0, 1.0)
+    """How much later the sound comes."""
     gain_probability: float = 0.0
     """Share of clips that become louder or quieter."""
     gain_db: tuple[float, float] = (-12.0, 6.0)
@@ -134,10 +137,10 @@ class Augmentation:
     def __post_init__(self):
         for field in fields(self):
             value = getattr(self, field.name)
-            if isinstance(field.default, tuple):
+            if field.name in _LIMITS:
                 _check_range(field.name, value)
             elif not 0 <= value <= 1:
-                raise DataError(f"{field.name} should lie between 0 and 1, {value} found; choose a share of the clips")
+                raise DataError(f"{field.name} should lie between 0 and 1, {value} found; give a share of the clips")
 
     @classmethod
     def standard(cls) -> "Augmentation":
@@ -168,13 +171,24 @@ class Augmentation:
             raise ValueError(f"one key a clip was expected, {tuple(keys.shape)} for {tuple(waveform.shape)} found")
         if background is not None and background.shape != waveform.shape:
             raise ValueError(f"backgrounds of {tuple(waveform.shape)} were expected, {tuple(background.shape)} found")
-        size = CPU_SAMPLES_AT_ONCE // max(1, waveform.shape[1]) if _picks_rows(waveform.device) else len(waveform)
-        rows = (waveform, keys, *_drawn(self, keys), num_samples, background)
+        size = max(1, CPU_SAMPLES_AT_ONCE // max(1, waveform.shape[1]) if _picks_rows(waveform) else len(waveform))
+        draws = self.draw(keys)
+        rows = (waveform, keys, draws.settings, draws.is_met, num_samples, background)
         parts = [
-            self._of_part(*(None if tensor is None else tensor[first : first + max(1, size)] for tensor in rows))
-            for first in range(0, len(waveform), max(1, size))
+            self._of_part(*(None if tensor is None else tensor[first : first + size] for tensor in rows))
+            for first in range(0, len(waveform), size)
         ]
         return parts[0] if len(parts) == 1 else torch.cat([waveform[:0], *parts])
+
+    def draw(self, keys: Tensor) -> "Draws":
+        """What happens to the clips of some keys, int64 ``(B,)``.
+
+        Each field has a place of its own in a key's sequence, so turning one transform on or off changes no other.
+        """
+        uniform = uniform_of_keys(keys, len(_COLUMNS))
+        low, width, is_logarithm, probability = _bounds(self, keys.device)
+        settings = low + uniform * width
+        return Draws(self, torch.where(is_logarithm, settings.exp(), settings), uniform < probability)
 
     @classmethod
     def transforms(cls) -> list[str]:
@@ -186,51 +200,79 @@ class Augmentation:
         return getattr(self, f"{transform}_probability") > 0
 
     def _of_part(
-        self, waveform: Tensor, keys: Tensor, settings: Tensor, is_chosen: Tensor,
-        num_samples: Tensor | None, background: Tensor | None,
+        self, waveform: Tensor, keys: Tensor, settings: Tensor, is_met: Tensor, num_samples: Tensor | None,
+        background: Tensor | None,
     ) -> Tensor:  # fmt: skip
-        draws = _Draws(self, settings, is_chosen)
+        draws = Draws(self, settings, is_met)
         is_soft = draws.is_chosen("clipping_soft")
         waveform = draws.apply("clipping", clipped, waveform.clone(), draws["clipping_db"], is_soft)
         if background is not None:
             snr = draws["background_snr_db"]
             waveform = draws.apply("background", with_background, waveform, background, snr, num_samples)
         if any(map(self.is_on, IN_SPECTRUM)):
-            is_changed = torch.stack([draws.is_chosen(name) for name in IN_SPECTRUM]).any(0)
-            waveform = apply_to(is_changed, self._in_spectrum, waveform, keys, settings, is_chosen, num_samples)
+            is_changed = torch.stack([draws.is_chosen(f"{name}_probability") for name in IN_SPECTRUM]).any(0)
+            waveform = apply_to(is_changed, self._in_spectrum, waveform, keys, settings, is_met, num_samples)
         shift = (draws["shift_seconds"] * RATE).round().long()
         waveform = draws.apply("shift", begun_at, waveform, shift, num_samples)
-        level = torch.where(draws.is_chosen("gain"), ratio_of_db(draws["gain_db"]), 1.0)
-        waveform.mul_(torch.where(draws.is_chosen("polarity"), -level, level)[:, None])
+        if self.is_on("gain") or self.is_on("polarity"):
+            level = torch.where(draws.is_chosen("gain_probability"), ratio_of_db(draws["gain_db"]), 1.0)
+            level = torch.where(draws.is_chosen("polarity_probability"), -level, level)
+            waveform.mul_(level[:, None])
         share, place = draws["time_mask_share"], draws["time_mask_place"]
         return draws.apply("time_mask", silenced, waveform, share, place, num_samples)
 
     def _in_spectrum(
-        self, waveform: Tensor, keys: Tensor, settings: Tensor, is_chosen: Tensor, num_samples: Tensor | None
+        self, waveform: Tensor, keys: Tensor, settings: Tensor, is_met: Tensor, num_samples: Tensor | None
     ) -> Tensor:
-        draws, count = _Draws(self, settings, is_chosen), waveform.shape[1]
+        draws, count = Draws(self, settings, is_met), waveform.shape[1]
         points = smooth_length(count)
-        # How fast a clip will be played is in all settings, so that they are right when it is heard.
-        factor = torch.exp(draws["speed_semitones"] * (math.log(2) / 12))
-        factor = torch.where(draws.is_chosen("speed"), factor, 1.0)
-        hz = frequencies(waveform.device) * factor[:, None]  # (B, P)
         spectrum = spectrum_of(waveform, points)  # (B, K)
+        # Frequencies and times as they will be heard, once the clip is played faster or slower.
+        factor = torch.exp(draws["speed_semitones"] * (math.log(2) / 12))
+        factor = torch.where(draws.is_chosen("speed_probability"), factor, 1.0)
+        hz = frequencies(waveform.device) * factor[:, None]  # (B, P)
+        seconds = draws["reverb_seconds"] * factor
 
         longest = self.reverb_seconds[1] * 2 ** (max(0.0, *self.speed_semitones) / 12)
         room = partial(reverberated, longest=longest)
-        seconds = draws["reverb_seconds"] * factor
         spectrum = draws.apply("reverb", room, spectrum, keys, seconds, draws["reverb_wet"])
         noise = power(waveform, num_samples) / ratio_of_db(draws["noise_snr_db"]).square()
         spectrum = draws.apply("noise", with_noise, spectrum, keys, noise, hz, draws["noise_slope_db"])
         if any(map(self.is_on, FILTERS)):
             factors = torch.ones_like(hz)
-            for name, (response, *drawn) in FILTERS.items():
+            for name, (response, *of_filter) in FILTERS.items():
                 if self.is_on(name):
-                    of_filter = response(hz, *(draws[field] for field in drawn))
-                    factors *= torch.where(draws.is_chosen(name)[:, None], of_filter, 1.0)
+                    is_filtered = draws.is_chosen(f"{name}_probability")[:, None]
+                    factors *= torch.where(is_filtered, response(hz, *(draws[field] for field in of_filter)), 1.0)
             spectrum = times(spectrum, factors)
         waveform = without_padding(waveform_of(spectrum, points)[:, :count], num_samples)
         return draws.apply("speed", partial(_replayed, count), waveform, spectrum, factor, num_samples)
+
+
+class Draws:
+    """What was drawn for some clips.
+
+    Attributes:
+        settings: a value from each range, float32 ``(B, columns)``.
+        is_met: whether each probability was met, bool ``(B, columns)``.
+    """
+
+    def __init__(self, config: Augmentation, settings: Tensor, is_met: Tensor):
+        self.config, self.settings, self.is_met = config, settings, is_met
+
+    def __getitem__(self, field: str) -> Tensor:
+        """``(B,)``, from the range of a field or of one of `PLACES`."""
+        return self.settings[:, _COLUMNS[field]]
+
+    def is_chosen(self, field: str) -> Tensor:
+        """bool ``(B,)``, with the probability that a field gives."""
+        return self.is_met[:, _COLUMNS[field]]
+
+    def apply(self, name: str, transform: Callable[..., Tensor], operand: Tensor, *settings: Tensor | None) -> Tensor:
+        """Applies a transform to the clips that it was drawn for."""
+        if not self.config.is_on(name):
+            return operand
+        return apply_to(self.is_chosen(f"{name}_probability"), transform, operand, *settings)
 
 
 def apply_to(is_chosen: Tensor, transform: Callable[..., Tensor], operand: Tensor, *settings: Tensor | None) -> Tensor:
@@ -240,7 +282,7 @@ def apply_to(is_chosen: Tensor, transform: Callable[..., Tensor], operand: Tenso
         is_chosen: bool ``(B,)``.
         transform: from rows of `operand` and of each of the settings to new rows.
     """
-    if not _picks_rows(operand.device):
+    if not _picks_rows(operand):
         changed = transform(operand, *settings)
         return torch.where(is_chosen.view(-1, *[1] * (operand.dim() - 1)), changed, operand)
     rows = is_chosen.nonzero()[:, 0]
@@ -252,9 +294,9 @@ def apply_to(is_chosen: Tensor, transform: Callable[..., Tensor], operand: Tenso
     return operand
 
 
-def _picks_rows(device: torch.device) -> bool:
-    """Whether the numbers of the chosen rows can be had without waiting for the device."""
-    return device.type == "cpu"
+def _picks_rows(rows: Tensor) -> bool:
+    """Whether the numbers of chosen rows can be had without waiting for the device."""
+    return rows.device.type == "cpu"
 
 
 def _replayed(count: int, waveform: Tensor, spectrum: Tensor, factor: Tensor, num_samples: Tensor | None) -> Tensor:
@@ -262,48 +304,20 @@ def _replayed(count: int, waveform: Tensor, spectrum: Tensor, factor: Tensor, nu
     return played_at(spectrum, factor, count, num_samples)
 
 
-class _Draws:
-    """What was drawn for some clips: a column a name."""
-
-    def __init__(self, config: Augmentation, settings: Tensor, is_chosen: Tensor):
-        self._config, self._settings, self._is_chosen = config, settings, is_chosen
-
-    def __getitem__(self, name: str) -> Tensor:
-        """``(B,)``, from the range of that name."""
-        return self._settings[:, _COLUMNS[name]]
-
-    def is_chosen(self, name: str) -> Tensor:
-        """bool ``(B,)``, with the probability of that name."""
-        return self._is_chosen[:, _COLUMNS.get(f"{name}_probability", _COLUMNS.get(name))]
-
-    def apply(self, name: str, transform: Callable[..., Tensor], operand: Tensor, *settings: Tensor | None) -> Tensor:
-        """Applies a transform to the clips that it was drawn for."""
-        if not self._config.is_on(name):
-            return operand
-        return apply_to(self.is_chosen(name), transform, operand, *settings)
-
-
-_PLACES = ("time_mask_place", "frequency_mask_place")  # drawn evenly from 0 to 1, besides the fields
-_COLUMNS = {name: column for column, name in enumerate([*(field.name for field in fields(Augmentation)), *_PLACES])}
-
-
-def _drawn(config: Augmentation, keys: Tensor) -> tuple[Tensor, Tensor]:
-    """Every setting, and whether each probability was met: ``(B, columns)`` each."""
-    uniform = uniform_of_keys(keys, len(_COLUMNS))
-    low, span, is_hz, probability = _bounds(config, keys.device)
-    drawn = low + uniform * span
-    return torch.where(is_hz, drawn.exp(), drawn), uniform < probability
+_COLUMNS = {name: column for column, name in enumerate([*(field.name for field in fields(Augmentation)), *PLACES])}
 
 
 @lru_cache(maxsize=16)
 def _bounds(config: Augmentation, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Of each column: the lower end of its range, its width, whether both are logarithms, and its probability."""
-    values = [getattr(config, name, (0.0, 1.0)) for name in _COLUMNS]
-    ends = torch.tensor([value if isinstance(value, tuple) else (0.0, 1.0) for value in values], dtype=torch.float64)
-    is_hz = torch.tensor([name.endswith("_hz") for name in _COLUMNS])
-    low, high = torch.where(is_hz[:, None], ends.log(), ends).unbind(1)
-    probability = torch.tensor([value if isinstance(value, float) else 0.0 for value in values])
-    return low.float().to(device), (high - low).float().to(device), is_hz.to(device), probability.to(device)
+    of_field = {name: getattr(config, name, (0.0, 1.0)) for name in _COLUMNS}
+    ranges = [value if isinstance(value, tuple) else (0.0, 1.0) for value in of_field.values()]
+    shares = [0.0 if isinstance(value, tuple) else float(value) for value in of_field.values()]
+    is_logarithm = torch.tensor([name.endswith("_hz") for name in _COLUMNS])
+    ends = torch.tensor(ranges, dtype=torch.float64)
+    low, high = torch.where(is_logarithm[:, None], ends.log(), ends).unbind(1)
+    columns = (low.float(), (high - low).float(), is_logarithm, torch.tensor(shares))
+    return tuple(column.to(device) for column in columns)
 
 
 def _check_range(name: str, ends: tuple[float, float]) -> None:
