@@ -173,6 +173,7 @@ class TrainBatches(Dataset):
             device.
         backgrounds: row numbers of what may be heard behind the clips, as `LabelTable.non_instruments` gives them; each
             clip gets one, unless there are none.
+        views: crops of each clip, one behind the other, each with streams, partners and background of its own.
     """
 
     def __init__(
@@ -185,17 +186,21 @@ class TrainBatches(Dataset):
         streams: int = 1,
         mixing: Mixing | None = None,
         backgrounds: np.ndarray | None = None,
+        views: int = 1,
     ):
         self.reader = CropReader(pack, num_samples)
-        self.rows, self.order, self.share, self.streams = rows, order, share, streams
+        self.rows, self.order, self.share, self.streams, self.views = rows, order, share, streams, views
         is_mixed = mixing is not None and mixing.probability > 0
         self.partners = Partners(self.reader.labels, rows, mixing) if is_mixed else None
         self.backgrounds = backgrounds if backgrounds is not None and len(backgrounds) else None
 
     def __getitem__(self, item: int) -> Batch:
         step, micro = divmod(item, self.share.accumulation)
-        positions = self.share.of(self.order.batch(step), micro)
-        rows, seed, epoch = self.rows[positions], self.order.seed, self.order.epoch_of(step)
+        batch_of_all = np.repeat(self.order.batch(step), self.views)
+        positions = self.share.of(batch_of_all, micro)
+        # The second view of a clip, or its second time in a batch, is that of an epoch that no run reaches.
+        epoch = self.order.epoch_of(step) + (self.share.of(_times_before(batch_of_all), micro) << 32)
+        rows, seed = self.rows[positions], self.order.seed
         keys = keys_of(seed, epoch, rows, 1 + self.streams)
         batch = self.reader.read(rows, self.reader.starts(rows, keys[:, 0]), keys[:, 1:])
         if self.partners is not None:
@@ -220,6 +225,17 @@ class TrainBatches(Dataset):
             # It draws a seed that nothing here uses; from the global generator that would set a resumed run apart.
             generator=torch.Generator(),
         )
+
+
+def _times_before(values: np.ndarray) -> np.ndarray:
+    """How often each value stands before its place, int64 ``(B,)``."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    is_first = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+    places = np.arange(len(values))
+    before = np.empty(len(values), dtype=np.int64)
+    before[order] = places - np.maximum.accumulate(np.where(is_first, places, 0))
+    return before
 
 
 def crop_starts(keys: np.ndarray, room: np.ndarray) -> np.ndarray:

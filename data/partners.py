@@ -43,12 +43,13 @@ class Partners:
         self._of_genre = np.asarray(genre, np.int64) * len(rows) + np.asarray(position, np.int64)
         self._labels = labels
 
-    def draw(self, seed: int, epoch: int, positions: np.ndarray) -> Drawn:
+    def draw(self, seed: int, epoch: int | np.ndarray, positions: np.ndarray) -> Drawn:
         """Draws the partners of some clips: none twice, and no clip as its own.
 
         A split that holds fewer other clips than are asked for gives all it has.
 
         Args:
+            epoch: see `data.sampler.keys_of`.
             positions: int64 ``(B,)``, places of the clips in the split.
         """
         keys = keys_of(seed ^ _OF_PARTNERS, epoch, self.rows[positions], 4 + 2 * _MOST)
@@ -110,7 +111,9 @@ def others(size: np.ndarray, own: np.ndarray, uniform: np.ndarray) -> np.ndarray
     return picks
 
 
-def draw_backgrounds(seed: int, epoch: int, rows: np.ndarray, backgrounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def draw_backgrounds(
+    seed: int, epoch: int | np.ndarray, rows: np.ndarray, backgrounds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Draws what is heard behind some clips.
 
     Args:

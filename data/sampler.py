@@ -85,19 +85,20 @@ class Share:
         return batch[first : first + size]
 
 
-def keys_of(seed: int, epoch: int, rows: np.ndarray, streams: int) -> np.ndarray:
+def keys_of(seed: int, epoch: int | np.ndarray, rows: np.ndarray, streams: int) -> np.ndarray:
     """Random keys of clips: what happens to a clip is a function of (seed, epoch, clip, stream) alone.
 
     Each stream's key is a SplitMix64 output (Steele, Lea and Flood 2014, figure 16) of what came before it.
 
     Args:
+        epoch: of all clips, or of each, int64 ``(B,)``.
         rows: int64 ``(B,)``, row numbers in the pack.
         streams: how many independent keys a clip gets.
 
     Returns:
         int64 ``(B, streams)``.
     """
-    key = _mixed(_mixed(np.array([seed], dtype=np.uint64)) + np.uint64(epoch))
+    key = _mixed(_mixed(np.array([seed], dtype=np.uint64)) + np.asarray(epoch, dtype=np.uint64))
     clip = _mixed(key + rows.astype(np.uint64))[:, None]
     return _mixed(clip + np.arange(streams, dtype=np.uint64)).view(np.int64)
 

@@ -40,6 +40,7 @@ from data.draws import uniform_of_keys
 from data.errors import DataError
 from data.labels import LabelTable
 from data.loader import TrainBatches
+from data.mixing import Mixing
 from data.pack import Pack
 from data.sampler import Share
 from pretrain.embedding_model import EmbeddingModel, cached_backward, reconstruction_mean, weighted
@@ -119,6 +120,8 @@ class Config:
     """Of mae: share of patches removed, in (0, 1)."""
     augment: Augmentation = field(default_factory=Augmentation.standard)
     """Augmentation of each view, see data/augment.py."""
+    mix: Mixing = field(default_factory=Mixing)
+    """Mixing of clips before they are augmented, their labels united, see data/mixing.py; none by default."""
     grad_cache: int | None = None
     """Rows that fit into memory at a time; the batch is cut into such parts, with the same gradient."""
     steps: int | None = None
@@ -230,10 +233,8 @@ def main(config: Config) -> RunFolder:
     optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
     trained, optimizer = accelerator.prepare(model, optimizer)
     num_samples = round(config.clip_seconds * RATE)
-    batches = TrainBatches(
-        pack, rows, order, share, num_samples, STREAMS, config.num_views(),
-        has_background=config.augment.background_probability > 0,
-    )  # fmt: skip
+    backgrounds = LabelTable(pack).non_instruments(rows) if config.augment.is_on("background") else None
+    batches = TrainBatches(pack, rows, order, share, num_samples, STREAMS, config.mix, backgrounds, config.num_views())
 
     name = f"contrastive_{'_'.join(weights)}_{time.strftime('%Y%m%d-%H%M%S')}"
     run = open_run(accelerator, RECIPE, as_yaml_values(config), config.out or Path("runs") / name, bool(config.resume))
@@ -260,7 +261,7 @@ def main(config: Config) -> RunFolder:
             group["lr"] = rate
         with clock.waiting():
             batch = next(loader)
-        batch = batch.to(accelerator.device)
+        batch = config.mix(batch.to(accelerator.device))
         views = config.augment(batch.waveform, batch.keys[:, 0], batch.num_samples, batch.background)
         inputs = (views, batch.num_samples, batch.keys[:, 1])
         uniform = uniform_of_keys(batch.keys[:, 2], per_device * accelerator.num_processes)

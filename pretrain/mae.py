@@ -12,7 +12,7 @@ He et al. 2021, arXiv 2111.06377; for spectrograms Huang et al. 2022, arXiv 2207
 
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -30,8 +30,11 @@ from checkpoints.errors import CheckpointError
 from checkpoints.run import RunFolder
 from checkpoints.state import Progress
 from checkpoints.weights import find_backbone
+from data.augment import Augmentation
 from data.errors import DataError
+from data.labels import LabelTable
 from data.loader import TrainBatches
+from data.mixing import Mixing
 from data.pack import Pack
 from data.sampler import GlobalOrder, Share
 from losses.masked_patches import masked_patch_loss
@@ -78,6 +81,10 @@ class Config:
     """Blocks of the decoder; the preset's own by default."""
     decoder_heads: int | None = None
     """Attention heads of the decoder; the preset's own by default."""
+    augment: Augmentation = field(default_factory=Augmentation)
+    """Augmentation of each crop, see data/augment.py; none by default."""
+    mix: Mixing = field(default_factory=Mixing)
+    """Mixing of clips before they are augmented, see data/mixing.py; none by default."""
     batch_size: int = 16
     """Clips of an optimizer step: per device x processes x accumulation."""
     accumulation: int = 1
@@ -179,7 +186,10 @@ def main(config: Config) -> RunFolder:
     optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
     trained, optimizer = accelerator.prepare(model, optimizer)
     average = WeightAverage(model.encoder, config.ema) if config.ema else None
-    batches = TrainBatches(pack, rows, order, share, model.encoder.num_samples, config.clones)
+    backgrounds = LabelTable(pack).non_instruments(rows) if config.augment.is_on("background") else None
+    # A key for each mask, and one for augmentation.
+    streams, num_samples = config.clones + 1, model.encoder.num_samples
+    batches = TrainBatches(pack, rows, order, share, num_samples, streams, config.mix, backgrounds)
 
     name = f"mae_{config.preset}_{time.strftime('%Y%m%d-%H%M%S')}"
     run = open_run(accelerator, RECIPE, as_yaml_values(config), config.out or Path("runs") / name, bool(config.resume))
@@ -208,9 +218,10 @@ def main(config: Config) -> RunFolder:
         for _ in range(config.accumulation):
             with clock.waiting():
                 batch = next(loader)
-            batch = batch.to(accelerator.device)
+            batch = config.mix(batch.to(accelerator.device))
+            sound = config.augment(batch.waveform, batch.keys[:, -1], batch.num_samples, batch.background)
             with accelerator.accumulate(trained):
-                out = trained(batch.waveform, batch.keys, batch.num_samples, **mask)
+                out = trained(sound, batch.keys[:, :-1], batch.num_samples, **mask)
                 micro_loss = masked_patch_loss(out.prediction, target_of(out.target), out.is_padding)
                 accelerator.backward(micro_loss)
                 loss += micro_loss.detach() / config.accumulation

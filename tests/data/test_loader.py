@@ -307,3 +307,25 @@ def test_partners_and_backgrounds_become_floats_where_they_are_moved(pack):
 def test_a_dataset_with_company_travels_to_other_processes(pack):
     dataset = company(pack)
     assert equal(pickle.loads(pickle.dumps(dataset))[1], dataset[1])
+
+
+def test_views_are_other_crops_of_the_same_clips(toy_pack):
+    rows = toy_pack.rows("train")
+    order = GlobalOrder(len(rows), 8, seed=3)
+    one, two = (TrainBatches(toy_pack, rows, order, Share(0, 1), 4000, views=views)[1] for views in (1, 2))
+    assert two.rows.tolist() == np.repeat(one.rows.numpy(), 2).tolist()
+    assert torch.equal(two.waveform[::2], one.waveform), "the first view is the crop of a run without views"
+    assert torch.equal(two.keys[::2], one.keys)
+    assert not torch.equal(two.waveform[1::2], two.waveform[::2])
+    assert len(set(two.keys[:, 0].tolist())) == 16
+    halves = [TrainBatches(toy_pack, rows, order, Share(process, 2), 4000, views=2)[1] for process in range(2)]
+    assert torch.equal(torch.cat([half.waveform for half in halves]), two.waveform)
+
+
+def test_a_clip_that_comes_twice_into_a_batch_comes_as_two_crops(toy_pack):
+    class Twice(GlobalOrder):
+        def batch(self, step):
+            return np.array([5, 3, 5, 5])
+
+    batch = TrainBatches(toy_pack, toy_pack.rows("train"), Twice(8, 4, seed=0), Share(0, 1), 2000)[0]
+    assert len({tuple(crop.tolist()) for crop in batch.waveform}) == 4
