@@ -5,9 +5,9 @@ makes the clip an instrument, an absent family makes its instruments absent, and
 instrument, timbre or genre. Then, at a level that is a set of labels, two clips are
 
 * **same** if a label is known to sound in both;
-* **different** if whatever is known to sound in the one is known to be absent in the other, and the other way round. A
-  clip in which nothing is known to sound takes part if its list is complete, or against a clip that is no instrument
-  if it is known to be one; two clips in which nothing is known to sound are never different otherwise;
+* **different** if whatever is known to sound in the one is known to be absent in the other, and the other way round.
+  This needs something that is known to sound: in both, or in one if the list of the other is complete. Where nothing
+  is, an instrument that nobody named is still different from what is no instrument;
 * **unknown** if neither.
 
 A timbre is one name, the same or different where both are known. The levels then agree with the tree: the same timbre
@@ -77,12 +77,8 @@ def relation(a: Mapping[str, Tensor], b: Mapping[str, Tensor] | None = None) -> 
     size = len(ours.is_weak), len(theirs.is_weak)
     result = {level: torch.empty(size, dtype=torch.int8, device=device) for level in LEVELS}
     for level in ours.sets:
-        x, y = _factors(ours, theirs, level)
-        with torch.autocast(device.type, enabled=False):
-            for part in _parts(result[level]):
-                result[level][part].copy_((x[part] @ y).clamp_(UNKNOWN, SAME))
+        _compare(*_factors(ours, theirs, level), out=result[level])
     torch.add(ours.nature[:, None], theirs.nature - 1, out=result["is_instrument"]).clamp_(min=UNKNOWN)
-    _weaken(ours.is_weak, theirs.is_weak, [result[level] for level in ("instrument", "family", "is_instrument")])
     _follow_the_tree(ours, theirs, result)
     return result
 
@@ -152,21 +148,27 @@ def _factors(ours: _Facts, theirs: _Facts, level: str) -> tuple[Tensor, Tensor]:
     return left, torch.cat([codes[y.long()], is_kind.to(codes.dtype)])
 
 
-def _weaken(x: Tensor, y: Tensor, levels: list[Tensor]) -> None:
-    """Turns same to unknown, in place, where a clip is weak."""
-    if x.device.type == "cpu" and not (x.any() or y.any()):
-        return
-    is_weak = x[:, None] | y
-    for level in levels:
-        level -= 2 * (level.clamp(min=0) & is_weak)
+def _compare(x: Tensor, y: Tensor, out: Tensor) -> None:
+    """Fills in the relation at a level from its factors ``(A, K)`` and ``(K, B)``."""
+    scratch = x.new_empty(_rows_of(out), y.shape[1])
+    with torch.autocast(x.device.type, enabled=False):
+        for part in _parts(out):
+            sums = torch.mm(x[part], y, out=scratch[: len(out[part])])
+            out[part].copy_(sums.clamp_(UNKNOWN, SAME))  # cuts what is between -1 and 1 to 0
 
 
 def _follow_the_tree(ours: _Facts, theirs: _Facts, result: dict[str, Tensor]) -> None:
-    """Fills in timbre, and takes what one level says about another over to it."""
+    """Lets weak clips be the same as none, fills in timbre, and takes what one level says over to the next."""
     on_cpu = ours.timbre.device.type == "cpu"
+    has_weak = not on_cpu or ours.is_weak.any() or theirs.is_weak.any()
     places = [place for place in range(4) if not on_cpu or ours.timbre[place].any() or theirs.timbre[place].any()]
     for part in _parts(result["timbre"]):
-        timbre, instrument, family = (result[level][part] for level in ("timbre", "instrument", "family"))
+        timbre, instrument, family, is_instrument, _ = (result[level][part] for level in LEVELS)
+        if has_weak:
+            is_weak = ours.is_weak[part, None] | theirs.is_weak
+            for level in (instrument, family, is_instrument):
+                level -= 2 * (level.clamp(min=0) & is_weak)  # same to unknown
+
         torch.bitwise_or(ours.no_timbre[part, None], theirs.no_timbre, out=timbre)
         differs = timbre.clone()
         for place in places:  # a CPU compares bytes many times faster than wider numbers
@@ -180,7 +182,10 @@ def _follow_the_tree(ours: _Facts, theirs: _Facts, result: dict[str, Tensor]) ->
         timbre *= instrument * instrument
 
 
+def _rows_of(result: Tensor) -> int:
+    return _ROWS if result.device.type == "cpu" else max(len(result), 1)
+
+
 def _parts(result: Tensor) -> Iterator[slice]:
     """Cuts a result into rows that are worked on together."""
-    rows = _ROWS if result.device.type == "cpu" else max(len(result), 1)
-    return (slice(start, start + rows) for start in range(0, len(result), rows))
+    return (slice(start, start + _rows_of(result)) for start in range(0, len(result), _rows_of(result)))
