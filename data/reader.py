@@ -36,12 +36,15 @@ class Reader:
         self._recording: soundfile.SoundFile | None = None
         self._audio: AudioFile | None = None
         """The clip before, `_mono` what was found of it and `_start` where that lies, in samples of the recording."""
-        self._mono = np.zeros(0, np.float32)
+        self._mono = self._memory = np.empty(0, np.float32)
         self._start = 0
+        self._block = np.empty(BLOCK, np.float32)
         self._position = 0
         """Where the decoder is."""
-        self._failure: DataError | None = None
         self._is_over = False
+        self._failure: DataError | None = None
+        self._failed_stop = 0
+        """The end of the clip that could not be decoded; those that reach as far cannot be, either."""
 
     def __enter__(self) -> "Reader":
         return self
@@ -50,7 +53,9 @@ class Reader:
         self._close()
 
     def read(self, audio: Audio) -> tuple[np.ndarray, int]:
-        """Returns the mean of the channels, float32 ``(S,)``, not to be changed, and the rate in Hz.
+        """Returns the mean of the channels, float32 ``(S,)``, and the rate in Hz.
+
+        The samples are not to be changed, and stay until the next clip is read.
 
         Raises:
             DataError: the recording cannot be opened (see `open_recording`), or the clip is cut short, too long or
@@ -63,7 +68,9 @@ class Reader:
             self._begin(audio)
         rate = self._recording.samplerate
         start, stop = audio.span(self._recording)
-        mono = np.empty(stop - start, np.float32)
+        if self._failure is not None and stop < self._failed_stop:
+            self._begin(audio)
+        mono = self._room(stop - start)
         shared = self._mono[start - self._start :][: len(mono)]
         mono[: len(shared)] = shared
         filled = len(shared) + self._decode(start + len(shared), mono[len(shared) :])
@@ -78,29 +85,50 @@ class Reader:
         self._audio = audio
         begin = audio.start_s if audio.decode_from_s is None else min(audio.start_s, audio.decode_from_s)
         self._position = min(round(begin * self._recording.samplerate), self._recording.frames)
-        self._mono, self._start = np.zeros(0, np.float32), self._position
-        self._failure, self._is_over = None, False
+        self._mono, self._start = self._memory[:0], self._position
+        self._failure, self._failed_stop, self._is_over = None, 0, False
         try:
             with decoding():
                 go_to(self._recording, self._position)
         except DataError as error:
             self._failure = error
 
+    def _room(self, num_samples: int) -> np.ndarray:
+        """Memory for a clip, the same again and again: to fetch fresh one costs more than to decode into it."""
+        if num_samples > len(self._memory):
+            self._memory = np.empty(num_samples, np.float32)
+        return self._memory[:num_samples]
+
     def _decode(self, start: int, out: np.ndarray) -> int:
         """Decodes what lies at ``start`` or behind into ``out``; returns how much there was."""
-        if not len(out) or self._is_over:
-            return 0
         if self._failure is not None:
             raise self._failure
+        if not len(out) or self._is_over:
+            return 0
         try:
             with decoding():
                 self._position += skip(self._recording, start - self._position)
-                filled = _decode_mono(self._recording, out) if self._position == start else 0
+                filled = self._decode_mono(out) if self._position == start else 0
         except DataError as error:
-            self._failure = error  # where the decoder is now, and what it finds there, is anybody's guess
+            self._failure, self._failed_stop = error, start + len(out)
             raise
         self._position += filled
         self._is_over = filled < len(out)  # asking libsndfile for more has crashed it
+        return filled
+
+    def _decode_mono(self, out: np.ndarray) -> int:
+        """Fills ``out`` with what comes next; returns how much there was."""
+        channels = self._recording.channels
+        if channels == 1:
+            return len(self._recording.read(out=out))
+        block = self._block[: BLOCK // channels * channels].reshape(-1, channels)
+        filled = 0
+        while filled < len(out):
+            found = self._recording.read(out=block[: len(out) - filled])  # (S, C)
+            if not len(found):
+                break
+            mix(found, out[filled : filled + len(found)])
+            filled += len(found)
         return filled
 
     def _may_end(self, audio: AudioFile, missing: int) -> bool:
@@ -118,24 +146,13 @@ class Reader:
             self._recording = None
 
 
-def _decode_mono(recording: soundfile.SoundFile, out: np.ndarray) -> int:
-    """Fills ``out``, float32 ``(S,)``, with what comes next; returns how much there was."""
-    if recording.channels == 1:
-        return len(recording.read(out=out))
-    block = np.empty((max(1, BLOCK // recording.channels), recording.channels), np.float32)
-    filled = 0
-    while filled < len(out):
-        found = recording.read(out=block[: len(out) - filled])  # (S, C)
-        if not len(found):
-            break
-        out[filled : filled + len(found)] = mix(found)
-        filled += len(found)
-    return filled
-
-
-def mix(sound: np.ndarray) -> np.ndarray:
-    """The mean of the channels: float32 ``(S, C)`` to ``(S,)``, of one channel a view."""
-    mono = sound[:, 0]
-    for channel in range(1, sound.shape[1]):  # several times as fast as numpy's mean over a short axis
-        mono = mono + sound[:, channel]
-    return mono if sound.shape[1] == 1 else mono / np.float32(sound.shape[1])
+def mix(sound: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """The mean of the channels: float32 ``(S, C)`` to ``(S,)``, of one channel a view if ``out`` is not given."""
+    channels = sound.shape[1]
+    if channels == 1:
+        return sound[:, 0]
+    mono = np.add(sound[:, 0], sound[:, 1], out=out)
+    for channel in range(2, channels):  # several times as fast as numpy's mean over a short axis
+        mono += sound[:, channel]
+    mono /= np.float32(channels)
+    return mono
