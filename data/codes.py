@@ -15,7 +15,7 @@ relevance                            int32, a dictionary likewise: a float32 a l
                                      the pack has any
 ===================================  ==========================================================================
 
-Most clips share their set with many others, so that a million rows take some fifty megabytes. A file that is missing,
+Most clips share their set with many others: a million rows take 50 to 100 megabytes. A file that is missing,
 damaged, or of another manifest or taxonomy is not used: the codes are derived again, in memory.
 
 N clips of the pack, K sets that occur at a level, C labels of a level.
