@@ -52,6 +52,8 @@ class AstBackbone(nn.Module):
         ast: the `ASTModel`.
     """
 
+    kind = "ast"
+
     def __init__(self, ast: ASTModel, mean: float, std: float):
         super().__init__()
         config = ast.config
@@ -112,6 +114,21 @@ class AstBackbone(nn.Module):
         return AstBackbone(ast, self.log_mel.mean, self.log_mel.std)
 
     @property
+    def model(self) -> ASTModel:
+        """What is saved."""
+        return self.ast
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return self.ast.config.hidden_size
+
+    @property
+    def patch_size(self) -> int:
+        """Side of a patch in frames and mel bins."""
+        return self.ast.config.patch_size
+
+    @property
     def grid(self) -> tuple[int, int]:
         """Patches along frequency and along time that the position table was made for."""
         config = self.ast.config
@@ -121,6 +138,10 @@ class AstBackbone(nn.Module):
     def num_samples(self) -> int:
         """Samples of a clip that fills the position table."""
         return samples_of(self.ast.config.max_length)
+
+    def use_attention(self, implementation: str) -> None:
+        """Chooses transformers' attention, ``eager`` or ``sdpa``, see `attention_for`."""
+        self.ast.set_attn_implementation(implementation)
 
     def feature_extractor(self) -> ASTFeatureExtractor:
         """transformers' own front end with our statistics, to be saved beside the weights."""
@@ -140,13 +161,8 @@ class AstBackbone(nn.Module):
         wholly behind the clip's end, or None where no clip of the batch is short.
         """
         log_mel, num_frames = self.log_mel(waveform, num_samples)
-        size = self.ast.config.patch_size
-        patches = patches_of(log_mel, size)
-        if num_samples is None:
-            return patches, None
-        freq, time = log_mel.shape[2] // size, log_mel.shape[1] // size
-        is_padding = torch.arange(time, device=waveform.device) * size >= num_frames[:, None]  # (B, time)
-        return patches, is_padding[:, None].expand(-1, freq, -1).flatten(1) if is_padding.any() else None
+        is_padding = None if num_samples is None else padding_of(num_frames, log_mel, self.patch_size)
+        return patches_of(log_mel, self.patch_size), is_padding
 
     def forward(self, waveform: Tensor, num_samples: Tensor | None = None, hidden: bool = False) -> Tokens:
         """Runs every patch of a batch through the encoder.
@@ -197,6 +213,18 @@ def patches_of(log_mel: Tensor, size: int) -> Tensor:
     time, freq = frames // size, mel_bins // size
     cut = log_mel[:, : time * size].reshape(batch, time, size, freq, size)
     return cut.permute(0, 3, 1, 4, 2).reshape(batch, freq * time, size * size)
+
+
+def padding_of(num_frames: Tensor, log_mel: Tensor, size: int) -> Tensor | None:
+    """Which patches of ``(B, T, F)`` lie wholly behind their clip's end: bool ``(B, N)``; None where no clip is short.
+
+    Args:
+        num_frames: int64 ``(B,)``, how many of the T frames are sound.
+        size: side of a patch.
+    """
+    time, freq = (length // size for length in log_mel.shape[1:])
+    is_padding = torch.arange(time, device=num_frames.device) * size >= num_frames[:, None]  # (B, time)
+    return is_padding[:, None].expand(-1, freq, -1).flatten(1) if is_padding.any() else None
 
 
 def log_mel_of(patches: Tensor, grid: tuple[int, int]) -> Tensor:

@@ -6,6 +6,8 @@ Whole, or its convolutional feature extractor alone, which knows more of instrum
 Shapes: B batch, S samples, N tokens (one every 20 ms), D width, L layers.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
@@ -20,6 +22,14 @@ WAV2VEC2_PRESETS: dict[str, dict] = {
 }
 """The widths of AST's presets; ``base`` is wav2vec 2.0 BASE (Baevski et al. 2020, arXiv 2006.11477, section 4.2)."""
 CONVOLUTION_WIDTH = {"tiny": 128, "small": 256, "base": 512}
+
+STEADY: dict[str, Any] = {
+    **dict.fromkeys(("hidden_dropout", "activation_dropout", "attention_dropout", "feat_proj_dropout"), 0.0),
+    **dict.fromkeys(("layerdrop", "mask_time_prob", "mask_feature_prob"), 0.0),
+    "apply_spec_augment": False,
+}
+"""Settings of transformers' config without dropout, layer drop and masking: what happens to a clip in pretraining
+depends on its key alone, and every parameter takes part in every step."""
 
 
 class Wav2Vec2Backbone(nn.Module):
@@ -37,18 +47,15 @@ class Wav2Vec2Backbone(nn.Module):
         super().__init__()
         self.model = model
         self.kind = "wav2vec2" if model.config.num_hidden_layers else "wav2vec2-cnn"
+        if self.kind == "wav2vec2-cnn":  # these are idle, and processes wait for the gradient of every parameter
+            model.encoder.requires_grad_(False)
+            model.feature_projection.projection.requires_grad_(False)
 
     @classmethod
     def untrained(cls, preset: str, only_convolutions: bool = False) -> "Wav2Vec2Backbone":
-        """A new network; weights are drawn from torch's global generator as transformers initialises Wav2Vec2.
-
-        Without dropout, layer drop and masking, so that what happens to a clip depends on its key alone.
-        """
+        """A new network; weights are drawn from torch's global generator as transformers initialises Wav2Vec2."""
         sizes = WAV2VEC2_PRESETS[preset] | ({"num_hidden_layers": 0} if only_convolutions else {})
-        none = dict.fromkeys(("hidden_dropout", "activation_dropout", "attention_dropout", "feat_proj_dropout"), 0.0)
-        config = Wav2Vec2Config(
-            **sizes, **none, conv_dim=[CONVOLUTION_WIDTH[preset]] * 7, layerdrop=0.0, apply_spec_augment=False
-        )
+        config = Wav2Vec2Config(**sizes, **STEADY, conv_dim=[CONVOLUTION_WIDTH[preset]] * 7)
         return cls(Wav2Vec2Model(config))
 
     @property
@@ -56,6 +63,10 @@ class Wav2Vec2Backbone(nn.Module):
         """D."""
         config = self.model.config
         return config.hidden_size if self.kind == "wav2vec2" else config.conv_dim[-1]
+
+    def use_attention(self, implementation: str) -> None:
+        """Chooses transformers' attention, ``eager`` or ``sdpa``, see `backbones.ast_encoder.attention_for`."""
+        self.model.set_attn_implementation(implementation)
 
     def feature_extractor(self) -> Wav2Vec2FeatureExtractor:
         """transformers' own front end, to be saved beside the weights."""

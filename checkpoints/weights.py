@@ -1,79 +1,156 @@
 """Backbones on the disk, in transformers' own layout: config.json, model.safetensors, preprocessor_config.json."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from transformers import ASTConfig, ASTFeatureExtractor, ASTModel
-from transformers.utils.logging import disable_progress_bar
+from transformers import (
+    ASTFeatureExtractor,
+    ASTModel,
+    AutoConfig,
+    FeatureExtractionMixin,
+    PreTrainedModel,
+    TimmWrapperModel,
+    Wav2Vec2FeatureExtractor,
+    Wav2Vec2Model,
+)
+from transformers.utils import logging
 
 from backbones.ast_encoder import AstBackbone
+from backbones.builders import Backbone
+from backbones.cnn import CnnBackbone
+from backbones.log_mel import RATE
+from backbones.wav2vec2 import STEADY, Wav2Vec2Backbone
 from checkpoints.errors import CheckpointError
 from checkpoints.files import replacing
 
-disable_progress_bar()  # one file is written in a blink; a bar for it tears the recipe's own
+logging.disable_progress_bar()  # one file is written in a blink; a bar for it tears the recipe's own
 
 
-def save_backbone(backbone: AstBackbone, folder: Path) -> None:
-    """Writes the encoder and its front end so that transformers' Auto classes load them without our code."""
+class Layout(NamedTuple):
+    """How a model of transformers becomes a backbone."""
+
+    model: type[PreTrainedModel]
+    front_end: type[FeatureExtractionMixin]
+    kinds: dict[str, dict[str, Any]]
+    """What it can be, the likeliest first, and the settings of its config that this kind asks for."""
+    wrap: Callable[[Any, Any], Backbone]
+    """Model and front end to backbone; ValueError where they do not fit."""
+
+
+LAYOUTS = {
+    "audio-spectrogram-transformer": Layout(
+        ASTModel, ASTFeatureExtractor, {"ast": {}},
+        lambda model, front_end: AstBackbone(model, front_end.mean, front_end.std),
+    ),
+    "wav2vec2": Layout(
+        Wav2Vec2Model, Wav2Vec2FeatureExtractor,
+        {"wav2vec2": STEADY, "wav2vec2-cnn": STEADY | {"num_hidden_layers": 0}},
+        lambda model, front_end: Wav2Vec2Backbone(model),
+    ),
+    "timm_wrapper": Layout(
+        TimmWrapperModel, ASTFeatureExtractor, {"cnn": {}},
+        lambda model, front_end: CnnBackbone(
+            model, front_end.max_length, front_end.mean, front_end.std, front_end.num_mel_bins
+        ),
+    ),
+}  # fmt: skip
+"""By the ``model_type`` of config.json."""
+
+
+def save_backbone(backbone: Backbone, folder: Path) -> None:
+    """Writes the network and its front end so that transformers' Auto classes load them without our code."""
     with replacing(folder) as temporary:
         temporary.mkdir(parents=True)
-        backbone.ast.save_pretrained(temporary)
+        backbone.model.save_pretrained(temporary)
         backbone.feature_extractor().save_pretrained(temporary)
 
 
-def find_backbone(init: str) -> AstBackbone:
+def find_backbone(init: str, kind: str | None = None) -> Backbone:
     """The backbone that ``--init`` names: a run folder, a folder in transformers' layout, or an id on the Hub.
 
+    Args:
+        kind: what it has to be, see `backbones.builders.BUILDERS`; a ``wav2vec2`` can be loaded as ``wav2vec2-cnn``,
+            without its transformer. None takes what is there.
+
     Raises:
-        CheckpointError: nothing there, or not an AST with patches that do not overlap.
+        CheckpointError: nothing there, a model that cannot serve as a backbone, or one of another kind.
     """
     folder = Path(init).expanduser()
     if folder.is_dir():
-        return load_backbone(folder / "backbone" if (folder / "backbone").is_dir() else folder)
+        return load_backbone(folder / "backbone" if (folder / "backbone").is_dir() else folder, kind)
     if folder.is_absolute() or init.count("/") != 1:
         raise CheckpointError(f"--init should be a run folder, a backbone's folder or a Hub id, nothing is at {init}")
-    return _load(init)
+    return _load(init, kind)
 
 
-def load_backbone(folder: Path) -> AstBackbone:
-    """Reads what `save_backbone` wrote, or any local AST in transformers' layout with patches that do not overlap.
+def load_backbone(folder: Path, kind: str | None = None) -> Backbone:
+    """Reads what `save_backbone` wrote, or any local model in transformers' layout that can serve as a backbone.
+
+    A Wav2Vec2 loses its dropouts, layer drop and masking of features here, whatever its config says, and saves
+    without them: in pretraining, what happens to a clip depends on its key alone.
 
     Raises:
-        CheckpointError: the folder is missing, incomplete or holds another kind of model.
+        CheckpointError: the folder is missing, incomplete, or holds another kind of model.
     """
     folder = Path(folder)
     for name in ("config.json", "model.safetensors", "preprocessor_config.json"):
         if not (folder / name).is_file():
             raise CheckpointError(f"a backbone was expected in {folder}, but {name} is missing; give RUN/backbone")
-    return _load(folder)
+    return _load(folder, kind)
 
 
-def _load(folder: Path | str) -> AstBackbone:
+def _load(folder: Path | str, kind: str | None) -> Backbone:
     """From a folder, or by an id from the Hub or its cache."""
     is_local = isinstance(folder, Path)
-    try:
-        config = ASTConfig.from_pretrained(folder, local_files_only=is_local)
-        front_end = ASTFeatureExtractor.from_pretrained(folder, local_files_only=is_local)
-        ast, loading = ASTModel.from_pretrained(
+    with _transformers_errors(folder):
+        config = AutoConfig.from_pretrained(folder, local_files_only=is_local)
+    layout = LAYOUTS.get(config.model_type)
+    if layout is None:
+        known = ", ".join(LAYOUTS)
+        raise CheckpointError(f"{folder} holds a {config.model_type} model, a backbone is one of {known}")
+    chosen = kind or next(iter(layout.kinds))
+    if chosen not in layout.kinds:
+        raise CheckpointError(_other_kind(folder, " or ".join(layout.kinds), chosen))
+    config.update(layout.kinds[chosen])
+    with _transformers_errors(folder):
+        front_end = layout.front_end.from_pretrained(folder, local_files_only=is_local)
+        model, loading = layout.model.from_pretrained(
             folder, config=config, local_files_only=is_local, use_safetensors=True, output_loading_info=True
         )
-    except OSError as error:
-        if is_local:
-            raise _unloadable(folder, error) from error
-        raise CheckpointError(
-            f"{folder} is no folder here, and the Hub's cache does not hold a model of that name that can be read; "
-            "check the spelling, or connect to the network once to fetch it"
-        ) from error
-    except Exception as error:  # transformers, safetensors and json each raise their own kinds
-        raise _unloadable(folder, error) from error
     if loading["missing_keys"]:
         missing = sorted(loading["missing_keys"])
         raise CheckpointError(f"{folder}/model.safetensors misses {len(missing)} tensors, {missing[0]} among them")
+    if front_end.sampling_rate != RATE or not front_end.do_normalize:
+        raise CheckpointError(f"{folder} cannot serve as a backbone: it does not hear normalised sound at {RATE} Hz")
     try:
-        return AstBackbone(ast, front_end.mean, front_end.std)
+        backbone = layout.wrap(model, front_end)
     except ValueError as error:
         raise CheckpointError(f"{folder} cannot serve as a backbone: {error}") from error
+    if kind not in (None, backbone.kind):
+        raise CheckpointError(_other_kind(folder, backbone.kind, kind))
+    return backbone
 
 
-def _unloadable(folder: Path | str, error: Exception) -> CheckpointError:
-    reason = str(error).strip().splitlines() or [type(error).__name__]
-    return CheckpointError(f"{folder} cannot be loaded as an AST backbone ({reason[0]})")
+def _other_kind(folder: Path | str, found: str, asked: str) -> str:
+    return f"{folder} holds a backbone of kind {found}, --backbone asks for {asked}; give the same kind to both"
+
+
+@contextmanager
+def _transformers_errors(folder: Path | str) -> Iterator[None]:
+    """Turns what transformers raises into one sentence, and silences its table of weights that it leaves out."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    except Exception as error:  # transformers, safetensors and json each raise their own kinds
+        if isinstance(error, OSError) and not isinstance(folder, Path):
+            raise CheckpointError(
+                f"{folder} is no folder here, and the Hub's cache does not hold its config.json, model.safetensors and "
+                "preprocessor_config.json; check the spelling, or connect to the network once to fetch them"
+            ) from error
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise CheckpointError(f"{folder} cannot be loaded as a backbone ({reason[0]})") from error
+    finally:
+        logging.set_verbosity(verbosity)
