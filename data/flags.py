@@ -34,7 +34,11 @@ def add_flags(parser: argparse.ArgumentParser, options: Mapping[str, type]) -> N
         about = _docs(options[first])[flag].rstrip(".")
         about += "; may be given several times" if is_list else _defaults(fields)
         groups[names].add_argument(
-            f"--{flag}", type=kind, action="append" if is_list else "store", help=about.replace("%", "%%")
+            f"--{flag}",
+            type=kind,
+            action="append" if is_list else "store",
+            metavar=flag.rpartition("_")[2].upper(),
+            help=about.replace("%", "%%"),
         )
 
 

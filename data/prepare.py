@@ -12,6 +12,7 @@ not taken is named in ``rejected.csv`` in the pack, with the reason; what publis
 import argparse
 import dataclasses
 import difflib
+import math
 import os
 import sys
 import time
@@ -40,8 +41,10 @@ examples:
       render the offline pack from a General MIDI SoundFont into packs/gm
   python -m data.prepare folder=~/recordings --labels labels.csv --out packs/mine
       your own wav, flac, ogg and mp3, with what the CSV says of them (columns: see data/sources/folder_labels.py)
-  python -m data.prepare gm nsynth=~/nsynth folder=~/recordings --out packs/all --processes 8
+  python -m data.prepare nsynth=~/nsynth openmic=~/openmic-2018 irmas=~/IRMAS esc50=~/ESC-50 --out packs/all
       several sources in one pack; give the same command again to continue after a kill
+  python -m data.prepare folder=~/concerts musan=~/musan --clip_seconds 10 --hop_seconds 5 --out packs/long
+      long recordings, cut into clips that overlap; a flag is for all the sources that have it
 """
 
 _OPTIONS = {name: source.options for name, source in SOURCES.items()}
@@ -177,6 +180,7 @@ class ProgressBar:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m data.prepare",
+        usage="%(prog)s SOURCE [SOURCE ...] --out DIR [more flags, see --help]",
         description=__doc__.partition("\n\n")[0],
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -184,18 +188,27 @@ def _parser() -> argparse.ArgumentParser:
     )
     named = ", ".join(f"{name}=DIR" if _needs_folder(name) else name for name in SOURCES)
     parser.add_argument("sources", nargs="+", metavar="SOURCE", help=f"one or more of: {named}")
-    parser.add_argument("--out", type=Path, help="folder of the pack (default: packs/gm for gm alone)")
-    parser.add_argument("--processes", type=_positive, help="that read clips (default: all cores); changes no byte")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the pack's folder (default: packs/gm for gm alone)")
     parser.add_argument(
-        "--min_seconds", type=float, default=MIN_SECONDS, help="shorter clips are rejected (default: %(default)s)"
+        "--processes", type=_positive, metavar="N", help="that read clips (default: all cores); changes no byte"
+    )
+    parser.add_argument(
+        "--min_seconds",
+        type=_not_negative,
+        default=MIN_SECONDS,
+        metavar="SECONDS",
+        help="shorter clips are rejected (default: %(default)s)",
     )
     parser.add_argument(
         "--max_reject_share",
-        type=float,
+        type=_share,
         default=MAX_REJECT_SHARE,
+        metavar="SHARE",
         help="fail if more than this share of the clips is rejected (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of drawn splits and statistics (default: %(default)s)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of drawn splits and statistics (default: %(default)s)"
+    )
     parser.add_argument(
         "--split_shares",
         type=float,
@@ -219,6 +232,28 @@ def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"1 or more expected, {text!r} found")
     return int(text)
+
+
+def _not_negative(text: str) -> float:
+    number = _number(text)
+    if not 0 <= number < math.inf:
+        raise argparse.ArgumentTypeError(f"0 or more expected, {text!r} found")
+    return number
+
+
+def _share(text: str) -> float:
+    number = _number(text)
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"a share from 0 to 1 expected, {text!r} found")
+    return number
+
+
+def _number(text: str) -> float:
+    """NaN, which is in no range, for what is no number."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _needs_folder(name: str) -> bool:

@@ -66,9 +66,9 @@ def test_help_names_the_sources_and_their_defaults(capsys):
     with pytest.raises(SystemExit, match="0"):
         parse("--help")
     text = " ".join(capsys.readouterr().out.split())
-    assert "options of songs, noises, birds: --clip_seconds CLIP_SECONDS Longer songs are cut" in text
+    assert "options of songs, noises, birds: --clip_seconds SECONDS Longer songs are cut" in text
     assert "(default: 30.0 for songs, else 10.0)" in text
-    assert "options of songs: --hop_seconds HOP_SECONDS How far apart, in 100 % of cases" in text
+    assert "options of songs: --hop_seconds SECONDS How far apart, in 100 % of cases" in text
     assert "Which to take; may be given several times" in text
 
 

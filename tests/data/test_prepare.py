@@ -115,6 +115,8 @@ def test_a_mistake_in_a_source_shows_where(tmp_path):
         (["gm=x"], "the source gm is given as gm, 'gm=x' found"),
         (["folder=/nowhere/at/all"], "--out should name the folder of the pack"),
         (["folder=/nowhere/at/all", "--out", "y"], "expected at /nowhere/at/all, no folder found"),
+        (["gm", "--clip_seconds", "5"], "--clip_seconds is for folder, medleydb, musicnet, musan, mir, given was gm"),
+        (["folder=/x", "--hop_seconds", "0", "--out", "y"], "--hop_seconds should be from 0.01 to --clip_seconds (30)"),
     ],
 )
 def test_wrong_arguments_get_a_sentence(arguments, words, capsys, tmp_path, monkeypatch):
@@ -126,11 +128,30 @@ def test_wrong_arguments_get_a_sentence(arguments, words, capsys, tmp_path, monk
     assert words in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["gm", "--colour", "red"], ["gm", "--processes", "0"], []])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["gm", "--colour", "red"], ["gm", "--processes", "0"], ["gm", "--notes", "many"], [],
+        ["gm", "--min_seconds", "-1"], ["gm", "--min_seconds", "nan"],
+        ["gm", "--max_reject_share", "7"], ["gm", "--max_reject_share", "some"],
+    ],
+)  # fmt: skip
 def test_unknown_flags_end_with_code_2(arguments, capsys):
     with pytest.raises(SystemExit, match="2"):
         prepare.main(arguments)
     assert "error:" in capsys.readouterr().err
+
+
+def test_a_source_twice_and_a_flag_for_both(write_wav, tmp_path, capsys):
+    noise = np.random.default_rng(0).uniform(-0.5, 0.5, (2, 80_000))
+    one, two = (write_wav(f"{name}/{name}.flac", samples).parent for name, samples in zip("ab", noise, strict=True))
+    arguments = [f"folder={one}", f"folder={two}", "--clip_seconds", "2", "--hop_seconds", "1.5", "--out"]
+    assert prepare.main([*arguments, str(tmp_path / "pack")]) == 0
+    starts = [f"folder/{name}.flac@{start}" for name in "ab" for start in ("0", "1.5", "3")]
+    assert Pack.open(tmp_path / "pack").manifest["id"].to_pylist() == starts
+    capsys.readouterr()
+    assert prepare.main([f"folder={one}", f"folder={one}", "--out", str(tmp_path / "twice")]) == 2
+    assert "'folder/a.flac' occurs twice; name a source folder only once" in capsys.readouterr().err
 
 
 def test_help_explains_every_flag_with_examples(capsys):
