@@ -1,4 +1,4 @@
-"""The masked autoencoder: an AST encoder that sees a fifth of the patches, and a light decoder that is thrown away.
+"""The masked autoencoder: an encoder that sees a fifth of the patches, and a light decoder that is thrown away.
 
 After He et al. 2021 (arXiv 2111.06377) and, for spectrograms, Huang et al. 2022 (arXiv 2207.06405), written from the
 papers; several masks a clip after Chen et al. 2024 (arXiv 2401.03497, section 3.3).
@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from backbones.ast_encoder import AstBackbone, key_padding_mask, sine_cosine
+from backbones.cnn import CnnBackbone
 from backbones.masking import Mask, draw_mask
 
 DECODERS: dict[str, dict[str, int]] = {
@@ -107,17 +108,19 @@ class MaeDecoder(nn.Module):
 
 
 class MaskedAutoencoder(nn.Module):
-    """Encoder and decoder; only the encoder outlives pretraining."""
+    """Encoder and decoder; only the encoder outlives pretraining.
 
-    def __init__(self, encoder: AstBackbone, width: int, depth: int, heads: int):
+    The encoder is any backbone that can be masked, see `backbones.builders`.
+    """
+
+    def __init__(self, encoder: AstBackbone | CnnBackbone, width: int, depth: int, heads: int):
         super().__init__()
         self.encoder = encoder
-        config = encoder.ast.config
-        self.decoder = MaeDecoder(config.hidden_size, config.patch_size**2, encoder.grid, width, depth, heads)
+        self.decoder = MaeDecoder(encoder.width, encoder.patch_size**2, encoder.grid, width, depth, heads)
 
     def use_attention(self, implementation: str) -> None:
         """Chooses transformers' attention, ``eager`` or ``sdpa``, for encoder and decoder."""
-        self.encoder.ast.set_attn_implementation(implementation)
+        self.encoder.use_attention(implementation)
         self.decoder.eager_attention = implementation == "eager"
 
     def forward(

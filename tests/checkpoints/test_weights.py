@@ -64,6 +64,8 @@ def test_what_lies_on_the_disk(backbone, folder):
 
 
 def test_loads_without_our_code_and_gives_our_embedding(backbone, folder, tmp_path):
+    cnn = CnnBackbone.untrained("tiny", FRAMES, mean=-5.25, std=3.7).eval()
+    save_backbone(cnn, tmp_path / "cnn")
     waveform = 0.1 * torch.randn(2, samples_of(FRAMES))
     np.save(tmp_path / "waveform.npy", waveform.numpy())
     script = f"""
@@ -76,17 +78,22 @@ def test_loads_without_our_code_and_gives_our_embedding(backbone, folder, tmp_pa
         with torch.no_grad():
             found = [kind.from_pretrained("backbone")(**inputs).last_hidden_state for kind in (ASTModel, AutoModel)]
         assert torch.equal(*found)
+        inputs = AutoFeatureExtractor.from_pretrained("cnn")(list(waveform), sampling_rate={RATE}, return_tensors="pt")
+        with torch.no_grad():
+            picture = AutoModel.from_pretrained("cnn")(inputs.input_values[:, None]).last_hidden_state
         ours = {{"data", "backbones", "losses", "checkpoints", "pretrain"}} & set(sys.modules)
         assert not ours, ours
         np.save("embedding.npy", found[0][:, 2:].mean(dim=1).numpy())
+        np.save("picture.npy", picture.mean(dim=(2, 3)).numpy())
         """
     command = [sys.executable, "-I", "-c", textwrap.dedent(script)]
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 0, ended.stderr
     with torch.no_grad():
-        expected = mean_pool(backbone(waveform).tokens)
+        expected, of_cnn = (mean_pool(one(waveform).tokens) for one in (backbone, cnn))
     # The two log-mels differ by rounding, which the logarithm magnifies to 1e-3 in nearly empty bands.
     np.testing.assert_allclose(np.load(tmp_path / "embedding.npy"), expected, atol=1e-3)
+    np.testing.assert_allclose(np.load(tmp_path / "picture.npy"), of_cnn, atol=1e-3)
 
 
 def test_a_loaded_backbone_is_the_saved_one(backbone, folder):
