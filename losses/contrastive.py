@@ -31,11 +31,12 @@ def supervised_contrastive(similarity: Tensor, is_positive: Tensor, is_candidate
     Args:
         similarity: s / t, ``(A, B)``, see `scaled_similarity`; others are the gathered rows of all processes.
         is_positive: bool ``(A, B)``, P; not the anchor itself.
-        is_candidate: bool ``(A, B)``, A, positives and negatives; the anchor itself, and clips whose relation to it is
-            unknown, are none.
+        is_candidate: bool ``(A, B)``, A, all positives and the negatives; the anchor itself, and clips whose relation to
+            it is unknown, are none.
 
     Returns:
-        Summed over the anchors that have a positive, and their number; 0 of 0 if none has.
+        Summed over the anchors that have a positive and a negative, and their number; 0 of 0 if none has. Without a
+        negative nothing is to be told apart, and the formula would only make all positives equally near.
     """
     return _losses(similarity, [is_positive], [is_candidate])[0]
 
@@ -82,7 +83,8 @@ def combine_levels(means: Sequence[Tensor], weights: Sequence[float] | None = No
 def _losses(similarity: Tensor, positives: list[Tensor], candidates: list[Tensor]) -> list[LossSum]:
     counts = torch.stack([is_positive.sum(dim=1) for is_positive in positives])  # (L, A)
     of_anchors = _OfAnchors.apply(similarity, counts.clamp(min=1).to(similarity.dtype), positives, candidates)
-    return [sum_of(values, count > 0) for values, count in zip(of_anchors, counts, strict=True)]
+    has_both = [(count > 0) & (one.sum(dim=1) > count) for count, one in zip(counts, candidates, strict=True)]
+    return [sum_of(values, is_counted) for values, is_counted in zip(of_anchors, has_both, strict=True)]
 
 
 class _OfAnchors(torch.autograd.Function):

@@ -24,9 +24,9 @@ import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import ProjectConfiguration, set_seed
-from backbones.builders import untrained_backbone
 from tqdm import tqdm
 
+from backbones.builders import untrained_backbone
 from backbones.log_mel import RATE, compare_statistics, frames_of
 from backbones.mae import DECODERS
 from checkpoints.config import as_yaml_values, recipe_config, run_command
@@ -293,6 +293,8 @@ def main(config: Config) -> RunFolder:
         clock.count(config.batch_size)
         bar.update()
         if is_last or progress.step % config.log_every == 0:
+            # All terms but mae are the same on every process already.
+            means = {term: accelerator.reduce(mean.detach(), "mean") for term, mean in means.items()}
             values = {"loss": weighted(weights, means).item(), "grad_norm": norm.item(), "lr": rate}
             values |= {f"loss_{term}": mean.item() for term, mean in means.items()} | clock.lap()
             report(accelerator, run, bar, progress, config.batch_size, values)

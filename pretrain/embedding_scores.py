@@ -52,7 +52,7 @@ BATCH = 32
 ALIGNED_CLIPS = 128
 DEPTH_NAMES = ("timbre", "instrument", "family", "other_family", "non_instrument")
 SAME_FAMILY = 2
-MIN_STD, MIN_RANK = 0.05, 2.0
+MIN_STD, MIN_RANK = 0.01, 1.5
 HEADLINES = ("knn", "linear", "family_map_at_r", "instrument_auc")
 """The scores that are logged of the fixed lines too."""
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -92,7 +93,7 @@ def classes_of(table: LabelTable, level: str) -> Classes:
     """
     if level == "timbre":
         family = torch.full((len(table.timbre_names),), -1, dtype=torch.long)
-        timbre = torch.from_numpy(table.column("timbre")).long()
+        timbre = torch.from_numpy(table.column("timbre").astype(np.int64))
         family[timbre[timbre >= 0]] = torch.from_numpy(table.single_family)[timbre >= 0]
         depth = torch.where((family == family[:, None]) & (family >= 0), 2.0, 3.0)
         names = table.timbre_names
