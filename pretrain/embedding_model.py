@@ -97,8 +97,16 @@ def chunks_of(inputs: Inputs, size: int) -> Iterator[Inputs]:
 
 
 def reconstruction_mean(out: Reconstruction | None) -> dict[str, Tensor]:
-    """The term ``mae``: mean squared error on masked patches; nothing where there was nothing to reconstruct."""
-    return {} if out is None else {"mae": masked_patch_loss(out.prediction, out.target, out.is_padding)}
+    """The term ``mae``: mean squared error on masked patches; nothing where there was nothing to reconstruct.
+
+    Every clip counts alike, however many of its masked patches sound, as in the other terms; so the mean over parts of
+    a batch, or over processes, of equally many clips is the mean over all.
+    """
+    if out is None:
+        return {}
+    if out.is_padding is None:
+        return {"mae": masked_patch_loss(out.prediction, out.target)}
+    return {"mae": torch.vmap(masked_patch_loss)(out.prediction, out.target, out.is_padding).mean()}
 
 
 def weighted(weights: Mapping[str, float], means: Mapping[str, Tensor]) -> Tensor:
@@ -132,8 +140,7 @@ def cached_backward(
     means = terms_of(unit=unit, centres=centres)
     weighted(weights, means).backward()
     means = {term: mean.detach() for term, mean in means.items()}
-    of_unit = torch.zeros_like(unit) if unit.grad is None else unit.grad
-    for number, (part, of_part) in enumerate(zip(parts, of_unit.split(size), strict=True)):
+    for number, (part, of_part) in enumerate(zip(parts, unit.grad.split(size), strict=True)):
         is_last = number == len(parts) - 1
         # DDP exchanges gradients in the last pass, when they are whole.
         with nullcontext() if is_last else accelerator.no_sync(trained):

@@ -3,6 +3,7 @@
 Shapes: A rows of this process (views of clips), B rows of all processes, Z size of the projection, C classes.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from data.depth import depths
+from data.errors import DataError
 from data.labels import INSTRUMENTS, LabelTable
 from data.relation import relation
 from data.taxonomy import FAMILIES, FAMILY_OF_INSTRUMENT
@@ -35,13 +37,13 @@ def parse_objective(text: str) -> dict[str, float]:
     """
     weights: dict[str, float] = {}
     for part in text.split("+"):
-        found = re.fullmatch(r"\s*(?:([0-9.eE-]+)\s*\*\s*)?([a-z]+)\s*", part)
+        found = re.fullmatch(r"\s*(?:(-?[0-9]*\.?[0-9]+(?:[eE]-?[0-9]+)?)\s*\*\s*)?([a-z]+)\s*", part)
         if not found or found[2] not in TERMS:
             raise ValueError(
                 f"--objective should be a sum such as 'triplet + 0.5*mae' of {', '.join(TERMS)}, {part.strip()!r} found"
             )
         weight = float(found[1] or 1)
-        if found[2] in weights or not weight > 0:
+        if found[2] in weights or not 0 < weight < math.inf:
             raise ValueError(f"--objective names each term once, with a positive weight; {part.strip()!r} found")
         weights[found[2]] = weight
     return weights
@@ -73,29 +75,40 @@ class Classes:
     """float ``(C, C)`` in [0, 1]."""
 
     def of(self, labels: Mapping[str, Tensor]) -> Tensor:
-        """The class of each clip, int64 ``(A,)``; -1 where it is unknown or there are several.
+        """The class of each clip, int64 ``(A,)``; -1 where it is unknown or there are several, or it may be silent.
 
-        What is no instrument is the last class, but among timbres.
+        What is no instrument is the last class, except among timbres, where it is none. Where a list of labels is open,
+        the one that it names is the class.
         """
         if self.level == "timbre":
-            return labels["timbre"]
-        level = labels[self.level]
-        single = torch.where((level == 1).sum(dim=1) == 1, level.argmax(dim=1), -1)
-        return torch.where(labels["is_instrument"] == 0, len(self.names) - 1, single)
+            single = labels["timbre"]
+        else:
+            level = labels[self.level]
+            single = torch.where((level == 1).sum(dim=1) == 1, level.argmax(dim=1), -1)
+        no_instrument = -1 if self.level == "timbre" else len(self.names) - 1
+        return torch.where(labels["is_instrument"] == 0, no_instrument, single.masked_fill(labels["is_weak"] == 1, -1))
 
 
 def classes_of(table: LabelTable, level: str) -> Classes:
     """The classes of a level, their distance a quarter of the depth at which they part in the tree.
 
+    Two timbres part where the labels of a clip of each say; as deep as may be, where these leave it open.
+
     Args:
         table: of the pack, whose timbres are numbered there.
         level: ``timbre``, ``instrument`` or ``family``.
+
+    Raises:
+        DataError: no clip of the pack has a known class.
     """
+    labels = table.column(level)
+    if not (labels >= 0 if level == "timbre" else labels == 1).any():
+        raise DataError(f"center and arcface need clips with a known {level}, found none; choose another --class_level")
     if level == "timbre":
-        family = torch.full((len(table.timbre_names),), -1, dtype=torch.long)
-        timbre = torch.from_numpy(table.column("timbre").astype(np.int64))
-        family[timbre[timbre >= 0]] = torch.from_numpy(table.single_family)[timbre >= 0]
-        depth = torch.where((family == family[:, None]) & (family >= 0), 2.0, 3.0)
+        numbers, first = np.unique(labels, return_index=True)
+        # A timbre is what it is also where a clip of it may be silent.
+        of_timbres = {name: values for name, values in table.take(first[numbers >= 0]).items() if name != "is_weak"}
+        depth = depths(relation(of_timbres))[1].float()
         names = table.timbre_names
     else:
         names = (*(FAMILIES if level == "family" else INSTRUMENTS), "no instrument")

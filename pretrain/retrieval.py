@@ -75,7 +75,7 @@ def alignment(first: Tensor, second: Tensor) -> float:
     return (first - second).square().sum(dim=1).mean().item()
 
 
-def uniformity(unit: Tensor) -> float:
+def uniformity(unit: Tensor) -> Tensor:
     """``log mean exp(-2 |x - y|^2)`` over pairs of unit embeddings ``(N, E)`` (Wang and Isola 2020, equation 2).
 
     0 where all are equal; about -4 where they are spread evenly over a sphere of many dimensions.
