@@ -12,7 +12,7 @@ from torch import Tensor
 
 from data.fourier import waveform_of
 from data.levels import without_padding
-from data.spectrum import POINTS, drawn_out
+from data.spectrum import POINTS, times
 
 FADE = 16  # samples
 TAPER = 0.04  # share of the band, below the Nyquist frequency, over which resampling lets go
@@ -70,11 +70,9 @@ def _spline_coefficients(spectrum: Tensor, factor: Tensor) -> Tensor:
     share = torch.linspace(0, 1, POINTS, device=spectrum.device)  # of the Nyquist frequency
     keep = ((1 / factor).clamp(max=1)[:, None] - share).mul_(1 / TAPER).clamp_(0, 1)
     # Twice, for twice as many samples share the power.
-    keep = drawn_out(keep * (2 / 6 / torch.sinc(share / 4).square().square()), spectrum.shape[1])
+    fine = times(spectrum, keep * (2 / 6 / torch.sinc(share / 4).square().square()))
     points = 2 * (spectrum.shape[1] - 1)
-    fine = spectrum.new_zeros(len(spectrum), points + 1)
-    torch.mul(torch.view_as_real(spectrum), keep[..., None], out=torch.view_as_real(fine[:, : spectrum.shape[1]]))
-    grid = waveform_of(fine, 2 * points)
+    grid = waveform_of(F.pad(fine, (0, points // 2)), 2 * points)
     return torch.cat([grid[:, -1:], grid, grid[:, :3]], dim=1)
 
 

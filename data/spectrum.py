@@ -43,8 +43,7 @@ def drawn_out(factors: Tensor, count: int) -> Tensor:
 
 def times(spectrum: Tensor, factors: Tensor) -> Tensor:
     """A spectrum, complex ``(B, K)``, times real factors ``(B, P)``."""
-    parts = torch.view_as_real(spectrum)
-    return torch.view_as_complex(parts * drawn_out(factors, spectrum.shape[1])[..., None])
+    return spectrum * drawn_out(factors, spectrum.shape[1])
 
 
 def with_noise(spectrum: Tensor, keys: Tensor, power: Tensor, hz: Tensor, slope_db: Tensor) -> Tensor:
@@ -66,7 +65,7 @@ def with_noise(spectrum: Tensor, keys: Tensor, power: Tensor, hz: Tensor, slope_
     # Parseval: the mean square of L = 2 (K - 1) samples is 2 / L^2 times the sum of all squares, 2 level^2 each.
     level.mul_(((power / level.square().sum(1)).sqrt() * (count - 1))[:, None])
     signs = signs_of_keys(keys, 2 * count, _NOISE).unflatten(1, (count, 2))
-    return torch.view_as_complex(torch.addcmul(torch.view_as_real(spectrum), signs, level[..., None]))
+    return (torch.view_as_complex(signs) * level).add_(spectrum)
 
 
 def reverberated(spectrum: Tensor, keys: Tensor, seconds: Tensor, wet: Tensor, longest: float) -> Tensor:
