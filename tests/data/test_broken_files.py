@@ -1,14 +1,18 @@
 """Two hundred files broken in every way, and good ones among them: each broken one is named, each good one packed."""
 
 import csv
+import faulthandler
 import filecmp
 import io
 import os
+import signal
 import socket
 import struct
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 
@@ -17,6 +21,8 @@ import pytest
 import soundfile
 
 from data.pack import Pack
+from data.rejected import read_rejected
+from data.writer import write_pack
 
 ROOT = Path(__file__).parents[2]
 RATE = 16_000
@@ -332,3 +338,26 @@ def test_one_process_and_two_write_the_same_bytes(packs):
     names = sorted(path.name for path in one.iterdir())
     assert names == sorted(path.name for path in two.iterdir())
     assert filecmp.cmpfiles(one, two, names, shallow=False)[0] == names
+
+
+@dataclass(frozen=True)
+class Crash:
+    """An `Audio` on which the decoder crashes."""
+
+    def read(self):
+        faulthandler.disable()  # which pytest has enabled
+        os.kill(os.getpid(), signal.SIGSEGV)
+        time.sleep(10)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_what_crashes_the_decoder_is_named_as_well(make_clips, tmp_path, processes):
+    clips = make_clips(40)
+    for number in (5, 6, 33):
+        clips[number] = replace(clips[number], audio=Crash())
+    pack = write_pack(clips, tmp_path / "pack", processes=processes, duplicates="keep")
+    assert pack.column("id").tolist() == [f"toy/{number:04d}" for number in range(40) if number not in (5, 6, 33)]
+    assert [(row.recording, row.reason) for row in read_rejected(pack.folder)] == [
+        (recording, "crashes what reads it: the process ended by SIGSEGV") for recording in ("0005", "0006", "0033")
+    ]
+    pack.verify()

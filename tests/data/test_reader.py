@@ -1,5 +1,7 @@
 """Clips that are read one after the other: the same samples whatever was read before."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from data.errors import DataError
 from data.pool import call_alone
 from data.reader import Reader, mix
 
+ROOT = Path(__file__).parents[2]
 RATE = 22_050
 # Few bits a second: a frame then needs bits of many frames before it.
 FORMATS = {
@@ -199,3 +202,41 @@ def test_many_channels_are_mixed_block_by_block(tmp_path, monkeypatch):
     soundfile.write(tmp_path / "a.wav", samples, 8000, subtype="FLOAT")
     read = one_after_the_other([AudioFile.of(tmp_path / "a.wav")])[0]
     np.testing.assert_allclose(read, samples.mean(axis=1), atol=1e-6)
+
+
+READ_ALL = """
+import resource, sys
+from pathlib import Path
+from data.clip import Clip
+from data.cutting import cut
+from data.decode import AudioFile, seconds_of
+from data.pcm import to_pcm
+from data.reader import Reader
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+path = Path(sys.argv[1])
+clips = list(cut(Clip("a", "a", "a", "a", AudioFile.of(path)), seconds_of(path), 10.0, 7.5))
+with Reader() as reader:
+    for clip in clips[:3]:
+        to_pcm(clip.audio, 0.25, reader)
+    before = peak()
+    for clip in clips[3:]:
+        to_pcm(clip.audio, 0.25, reader)
+print(len(clips), (peak() - before) / 1024)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["wav", "flac", "ogg", "mp3"])
+def test_memory_does_not_grow_with_the_length(tmp_path, name):
+    path, block = tmp_path / f"long.{name}", music(30, 8000)
+    with soundfile.SoundFile(path, "w", 8000, 1, **FORMATS[name]) as file:
+        for _ in range(50):  # 25 minutes, 48 MB decoded
+            for start in range(0, len(block), 20_000):  # libsndfile crashes on long pieces of Vorbis
+                file.write(block[start : start + 20_000])
+    command = [sys.executable, "-c", READ_ALL, str(path)]
+    said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    assert int(said[0]) == 200
+    assert float(said[1]) < 6  # MB, where the last clips took no more than the first
