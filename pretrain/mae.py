@@ -1,13 +1,15 @@
-"""Pretrains a spectrogram transformer as a masked autoencoder.
+"""Pretrains a spectrogram transformer, or a ConvNeXt, as a masked autoencoder.
 
     accelerate launch pretrain/mae.py
     accelerate launch pretrain/mae.py --data packs/mine --preset small --epochs 100
+    accelerate launch pretrain/mae.py --backbone cnn --clip_seconds 4
     accelerate launch pretrain/mae.py --resume runs/mae_tiny_20260101-120000
 
 Reads a pack; renders the offline one where none is given. Writes a run folder (checkpoints/run.py): backbone/ in
 transformers' layout, metrics.jsonl, TensorBoard's logs/, figures/, state/ to resume from.
 
-He et al. 2021, arXiv 2111.06377; for spectrograms Huang et al. 2022, arXiv 2207.06405.
+He et al. 2021, arXiv 2111.06377; for spectrograms Huang et al. 2022, arXiv 2207.06405; for
+convolutions Tian et al. 2023, arXiv 2301.03580.
 """
 
 import sys
@@ -22,7 +24,8 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import ProjectConfiguration, set_seed
 from tqdm import tqdm
 
-from backbones.ast_encoder import AstBackbone, attention_for
+from backbones.ast_encoder import attention_for
+from backbones.builders import untrained_backbone
 from backbones.log_mel import RATE, compare_statistics, frames_of
 from backbones.mae import DECODERS, MaskedAutoencoder
 from checkpoints.config import as_yaml_values, recipe_config, run_command
@@ -47,7 +50,8 @@ from pretrain.validation import Evaluation, target_for
 RECIPE = "pretrain/mae.py"
 ERRORS = (CheckpointError, DataError)
 DEFAULT_STEPS = 2400
-IDENTITY = ("preset", "init", "clip_seconds", "patch_size", "clones", "batch_size", "seed")
+PATCH_SIZES = {"ast": 16, "cnn": 32}
+IDENTITY = ("backbone", "preset", "init", "clip_seconds", "patch_size", "clones", "batch_size", "seed")
 """Settings that a run cannot change when it is resumed."""
 
 
@@ -57,14 +61,16 @@ class Config:
 
     data: Path = OFFLINE_PACK
     """Folder of the pack; the offline pack is rendered if packs/gm is not there."""
+    backbone: Literal["ast", "cnn"] = "ast"
+    """Kind of encoder: ast, or timm's ConvNeXt with masked convolutions."""
     preset: Literal["tiny", "small", "base"] = "tiny"
-    """Width of the encoder: 192, 384 or 768; 12 layers each. It sets the decoder's size too."""
+    """Size of encoder and decoder: ast 192, 384 or 768 wide, of 12 layers; cnn ConvNeXt's atto, pico or tiny."""
     init: str | None = None
     """Encoder to go on from, in place of an untrained one: a run folder, a backbone's folder or a Hub id."""
     clip_seconds: float = 2.0
     """Length of a crop in seconds; cut down to whole patches."""
-    patch_size: int = 16
-    """Side of a square patch in frames and mel bins."""
+    patch_size: int | None = None
+    """Side of a square patch in frames and mel bins, for ast alone; 16 by default. A cnn's is 32."""
     mask: Literal["random", "time", "frequency", "inverse_block"] = "random"
     """What is masked: patches, columns, rows, or all but blocks."""
     mask_ratio: float = 0.8
@@ -137,6 +143,8 @@ class Config:
     """Trackers of Accelerate besides TensorBoard, as [wandb]."""
 
     def __post_init__(self):
+        if self.patch_size is None:
+            self.patch_size = PATCH_SIZES[self.backbone]
         positive = ("clip_seconds", "patch_size", "clones", "batch_size", "accumulation", "lr", "log_every",
                     "eval_clips", "keep_states", "max_bad_steps", "max_grad_norm")  # fmt: skip
         optional = ("steps", "epochs", "cpu_threads", "decoder_width", "decoder_depth", "decoder_heads")
@@ -150,16 +158,19 @@ class Config:
                 raise ValueError(f"--{name} must lie between 0 and 1, not {value}")
         if self.steps is not None and self.epochs is not None:
             raise ValueError("--steps and --epochs both give the length of the run; choose one")
-        unknown = sorted(set(self.log_with or []) - {str(name) for name in get_available_trackers()})
-        if unknown:
-            available = ", ".join(str(name) for name in get_available_trackers())
-            raise ValueError(f"--log_with {unknown[0]} is not installed; there are {available}")
+        trackers = [str(name) for name in get_available_trackers()]
+        for name in self.log_with or []:
+            if name not in trackers:
+                raise ValueError(f"--log_with {name} is not installed; there are {', '.join(trackers)}")
+        if self.backbone == "cnn" and self.patch_size != PATCH_SIZES["cnn"]:
+            raise ValueError(f"--patch_size {self.patch_size} is for --backbone ast alone; a cnn's is always 32")
+        if self.backbone == "cnn" and self.probe_pooling == "class_token":
+            raise ValueError("--probe_pooling class_token is for --backbone ast alone; choose mean")
         if 128 % self.patch_size:
             raise ValueError(f"--patch_size must divide the 128 mel bins, {self.patch_size} does not")
-        if frames_of(round(self.clip_seconds * RATE)) < 2 * self.patch_size:
-            raise ValueError(
-                f"--clip_seconds {self.clip_seconds} is shorter than two patches of {self.patch_size} frames"
-            )
+        size, seconds = self.patch_size, self.clip_seconds
+        if frames_of(round(seconds * RATE)) < 2 * size:
+            raise ValueError(f"--clip_seconds {seconds} is shorter than two patches of {size} frames")
 
 
 def main(config: Config) -> RunFolder:
@@ -269,12 +280,13 @@ def build_model(config: Config, pack: Pack) -> MaskedAutoencoder:
     num_frames = frames_of(round(config.clip_seconds * RATE))
     statistics = pack.info.log_mel_mean, pack.info.log_mel_std
     if config.init is None:
-        encoder = AstBackbone.untrained(config.preset, num_frames, *statistics, config.patch_size)
+        options = {"patch_size": config.patch_size} if config.backbone == "ast" else {}
+        encoder = untrained_backbone(config.backbone, config.preset, num_frames, *statistics, **options)
     else:
-        encoder = find_backbone(config.init).resized(num_frames)
-        if encoder.ast.config.patch_size != config.patch_size:
+        encoder = find_backbone(config.init, config.backbone).resized(num_frames)
+        if encoder.patch_size != config.patch_size:
             raise CheckpointError(
-                f"--init {config.init} has patches of {encoder.ast.config.patch_size}, --patch_size asks for "
+                f"--init {config.init} has patches of {encoder.patch_size}, --patch_size asks for "
                 f"{config.patch_size}; give that size, or start without --init"
             )
     decoder = {key: getattr(config, f"decoder_{key}") or value for key, value in DECODERS[config.preset].items()}
@@ -289,13 +301,13 @@ def announce(
     hours = ", ".join(
         f"{name} {part['clips']} clips ({part['hours']:.2f} h)" for name, part in pack.info.splits.items()
     )
-    encoder, decoder = (count_parameters(part.parameters()) for part in (model.encoder, model.decoder))
+    encoder, decoder = (count_parameters(part.parameters()) / 1e6 for part in (model.encoder, model.decoder))
     freq, time_ = model.encoder.grid
     precision = "float32" if accelerator.mixed_precision == "no" else f"{accelerator.mixed_precision} mixed precision"
     accelerator.print(
         f"init     {config.init or 'untrained'}\n"
         f"pack     {config.data}: {hours}\n"
-        f"model    {config.preset}: encoder {encoder / 1e6:.2f} M, decoder {decoder / 1e6:.2f} M parameters\n"
+        f"model    {config.backbone} {config.preset}: encoder {encoder:.2f} M, decoder {decoder:.2f} M parameters\n"
         f"clips    {model.encoder.num_samples / RATE:.3f} s, {freq} x {time_} patches of {config.patch_size}, "
         f"{config.mask_ratio:.0%} masked ({config.mask}), {config.clones} mask(s) each\n"
         f"steps    {num_steps} ({num_steps / order.steps_per_epoch:.2f} epochs) of {config.batch_size} clips = "

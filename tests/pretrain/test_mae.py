@@ -1,5 +1,6 @@
 """The recipe: what it writes, what it refuses, and that it learns."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import pretrain.mae
-from backbones import ast_encoder
+from backbones import ast_encoder, cnn
 from checkpoints.config import parse_config, recipe_config, run_command
 from checkpoints.errors import CheckpointError
 from checkpoints.weights import load_backbone
@@ -108,6 +109,50 @@ def test_a_run_goes_on_from_another_runs_encoder_and_warns_of_other_levels(confi
     config.patch_size, config.out = 8, tmp_path / "third"
     with pytest.raises(CheckpointError, match="has patches of 16, --patch_size asks for 8"):
         main(config)
+
+
+@pytest.fixture
+def cnn_config(config, monkeypatch) -> Config:
+    monkeypatch.setitem(cnn.CNN_PRESETS, "tiny", "test_convnext")
+    return dataclasses.replace(config, backbone="cnn", patch_size=None)
+
+
+def test_a_convnext_is_pretrained_in_the_same_way(cnn_config, tmp_path, capsys):
+    run = main(cnn_config)
+    assert "model    cnn tiny: encoder" in (said := capsys.readouterr().out)
+    assert "0.975 s, 4 x 3 patches of 32, 80% masked (random)" in said
+    last = run.read_log()[-1]
+    assert {"masked_error", "mean_error", "knn", "untrained_linear"} <= last.keys()
+    assert {path.name for path in run.pictures()} == {"curves.png", "reconstruction.png"}
+    assert yaml.safe_load((run.path / "config.yaml").read_text())["patch_size"] == 32
+    loaded = load_backbone(run.backbone)
+    assert (loaded.kind, loaded.width, loaded.grid) == ("cnn", 64, (4, 3))
+    mask = {"mask": "inverse_block", "mask_block": (2, 2), "clones": 2, "target": "normalised"}
+    again = dataclasses.replace(cnn_config, init=str(run.path), steps=2, out=tmp_path / "again", **mask)
+    assert main(again).read_log()[-1]["masked_error"] > 0
+    as_ast = dataclasses.replace(again, backbone="ast", patch_size=None, out=tmp_path / "ast")
+    with pytest.raises(CheckpointError, match="holds a backbone of kind cnn, --backbone asks for ast"):
+        main(as_ast)
+
+
+def test_a_convnext_reconstructs_better_with_more_steps(cnn_config):
+    cnn_config.steps, cnn_config.eval_every, cnn_config.probe_clips, cnn_config.lr = 30, 10, 0, 3e-3
+    errors = [line["masked_error"] for line in main(cnn_config).read_log() if "masked_error" in line]
+    assert errors[-1] < 0.95 * errors[0]
+
+
+def test_a_resumed_convnext_is_the_one_that_was_not_stopped(cnn_config, tmp_path, losses_of):
+    cnn_config.log_every, cnn_config.save_minutes, cnn_config.keep_states, cnn_config.probe_clips = 1, 0, 9, 0
+    cnn_config.steps, cnn_config.eval_every = 5, 0
+    unbroken = main(cnn_config)
+    broken = shutil.copytree(unbroken.path, tmp_path / "broken")
+    for state in (broken / "state").iterdir():
+        if state.name > "step_00000003":
+            shutil.rmtree(state)
+    resumed = main(command_line(["--resume", str(broken)]))
+    assert losses_of(broken) == losses_of(unbroken.path)
+    weights = [load_file(run.backbone / "model.safetensors") for run in (unbroken, resumed)]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 def test_a_bad_step_is_skipped_and_counted(config, monkeypatch):
@@ -221,7 +266,9 @@ def test_refusals(config, tmp_path):
     for flags, words in (
         ({"mask_ratio": 1.5}, "between 0 and 1"), ({"steps": 1, "epochs": 1.0}, "choose one"),
         ({"patch_size": 10}, "must divide"), ({"clip_seconds": 0.01}, "shorter than two patches"),
-        ({"batch_size": 0}, "must be positive"),
+        ({"batch_size": 0}, "must be positive"), ({"patch_size": 0}, "patch_size must be positive"),
+        ({"backbone": "cnn", "patch_size": 16}, "--patch_size 16 is for --backbone ast alone; a cnn's is always 32"),
+        ({"backbone": "cnn", "probe_pooling": "class_token"}, "class_token is for --backbone ast alone; choose mean"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words):
             Config(**flags)
