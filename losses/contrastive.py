@@ -31,8 +31,8 @@ def supervised_contrastive(similarity: Tensor, is_positive: Tensor, is_candidate
     Args:
         similarity: s / t, ``(A, B)``, see `scaled_similarity`; others are the gathered rows of all processes.
         is_positive: bool ``(A, B)``, P; not the anchor itself.
-        is_candidate: bool ``(A, B)``, A, all positives and the negatives; the anchor itself, and clips whose relation to
-            it is unknown, are none.
+        is_candidate: bool ``(A, B)``, A, all positives and the negatives; not the anchor itself, nor clips whose
+            relation to it is unknown.
 
     Returns:
         Summed over the anchors that have a positive and a negative, and their number; 0 of 0 if none has. Without a
