@@ -52,8 +52,8 @@ BATCH = 32
 ALIGNED_CLIPS = 128
 DEPTH_NAMES = ("timbre", "instrument", "family", "other_family", "non_instrument")
 MIN_STD, MIN_RANK = 0.005, 1.5
-"""Below these a run has collapsed. Projections deviate by 0.04 or more when training starts, by 0.1 or more where it goes
-well, by 0.0004 to 0.004 once a loss has come to rest with all clips in one place."""
+"""Below these a run has collapsed. Projections deviate by 0.04 or more when training starts, by 0.1 or more where it
+goes well, by 0.0004 to 0.004 once a loss has come to rest with all clips in one place."""
 MIN_CLIPS = 8
 """Fewer say nothing of how an embedding is spread: three span two directions at most."""
 HEADLINES = ("knn", "linear", "family_map_at_r", "instrument_auc")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from data.depth import depths
@@ -77,8 +78,7 @@ class Classes:
     def of(self, labels: Mapping[str, Tensor]) -> Tensor:
         """The class of each clip, int64 ``(A,)``; -1 where it is unknown or there are several, or it may be silent.
 
-        What is no instrument is the last class, except among timbres, where it is none. Where a list of labels is open,
-        the one that it names is the class.
+        What is no instrument is the last class, except among timbres, where it is none.
         """
         if self.level == "timbre":
             single = labels["timbre"]
@@ -87,6 +87,18 @@ class Classes:
             single = torch.where((level == 1).sum(dim=1) == 1, level.argmax(dim=1), -1)
         no_instrument = -1 if self.level == "timbre" else len(self.names) - 1
         return torch.where(labels["is_instrument"] == 0, no_instrument, single.masked_fill(labels["is_weak"] == 1, -1))
+
+    def candidates(self, labels: Mapping[str, Tensor]) -> Tensor:
+        """bool ``(A, C)``: the class of each clip and those that it is told from; all where its class is unknown.
+
+        What an open list of labels does not name may sound too, and is no candidate.
+        """
+        own = self.of(labels)
+        if self.level == "timbre":
+            return torch.ones(len(own), len(self.names), dtype=torch.bool, device=own.device)
+        is_told = F.pad(labels[self.level] == 0, (0, 1), value=True)
+        is_own = F.one_hot(own.clamp(min=0), len(self.names)).bool()
+        return is_told | is_own | ((own < 0) | (labels["is_instrument"] == 0))[:, None]
 
 
 def classes_of(table: LabelTable, level: str) -> Classes:
@@ -188,18 +200,20 @@ def objective_losses(
         found["triplet"] = mean_over_processes(loss)
     for term, angle in (("center", 0.0), ("arcface", margins.angle)):
         if term in weights:
-            found[term] = _class_loss(term, angle, margins, unit, centres, classes.of(labels), classes.distance)
+            found[term] = _class_loss(term, angle, margins, unit, centres, classes, labels)
     return found
 
 
 def _class_loss(
-    term: str, angle: float, margins: Margins, unit: Tensor, centres: Tensor, own: Tensor, distance: Tensor
-) -> Tensor:
+    term: str, angle: float, margins: Margins, unit: Tensor, centres: Tensor, classes: Classes,
+    labels: Mapping[str, Tensor],
+) -> Tensor:  # fmt: skip
     """Cross-entropy and, by `alpha`, the centre loss or the expected distance of the guess from the true class."""
-    logits = arcface_logits(unit, centres, own, margins.scale, angle)
+    own, is_told = classes.of(labels), classes.candidates(labels)
+    logits = arcface_logits(unit, centres, own, margins.scale, angle).masked_fill(~is_told, float("-inf"))
     loss = mean_over_processes(classification_loss(logits, own))
     if term == "center":
         return loss + margins.alpha * mean_over_processes(centre_loss(unit, centres, own))
-    plain = arcface_logits(unit, centres, own, margins.scale, 0.0)
-    far = expected_distance(plain, own, distance.to(unit.device))
+    plain = arcface_logits(unit, centres, own, margins.scale, 0.0).masked_fill(~is_told, float("-inf"))
+    far = expected_distance(plain, own, classes.distance.to(unit.device))
     return loss + margins.alpha * mean_over_processes(far)
