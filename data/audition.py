@@ -1,7 +1,8 @@
 """Lets a person see and hear what `data.augment` does to a clip.
 
 Draws the log-mel of a clip as it is, after each transform alone, and after all of them as `Augmentation.standard()`
-draws them, and writes what is drawn as WAV files.
+draws them, and writes what is drawn as WAV files. ``docs/augment.png`` is that of the clip
+``gm/TimGM6mb/band/classical/00000`` of the offline pack with ``--key 16409``.
 """
 
 import argparse

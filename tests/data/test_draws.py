@@ -33,8 +33,7 @@ def test_a_sequence_goes_on_where_it_was_left():
 
 def test_signs_are_the_bits_of_the_sequence():
     expected = [
-        [1.0 - 2 * (output >> bit & 1) for output in splitmix64(key, 2) for bit in range(64)]
-        for key in KEYS.tolist()
+        [1.0 - 2 * (output >> bit & 1) for output in splitmix64(key, 2) for bit in range(64)] for key in KEYS.tolist()
     ]
     assert signs_of_keys(KEYS, 128).tolist() == expected
     assert signs_of_keys(KEYS, 100).tolist() == [row[:100] for row in expected]
