@@ -132,9 +132,9 @@ def test_a_collapsed_run_is_stopped_in_one_sentence(config, monkeypatch):
     config.steps, config.eval_every = 3, 1
     monkeypatch.setattr(
         pretrain.embedding_scores.EmbeddingEvaluation, "__call__",
-        lambda self, model, run, step: {"embedding_std": 0.001, "effective_rank": 1.0},
+        lambda self, model, run, step: {"projection_std": 0.0001, "effective_rank": 1.0},
     )  # fmt: skip
-    with pytest.raises(CheckpointError, match=r"have collapsed: deviation 0.001 .* effective rank 1.0 .* lower --lr"):
+    with pytest.raises(CheckpointError, match=r"the embeddings have collapsed: .* lower --lr"):
         main(config)
 
 
