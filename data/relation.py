@@ -23,40 +23,23 @@ A weak clip may be silent where its labels say that something sounds. So it is n
 another clip, and its timbre counts as unknown; but what may sound in it must be absent in the other for the two to be
 different. Genre belongs to the whole recording and is not weakened.
 
-Shapes: A and B clips, C labels of a level.
+Shapes: A and B clips, C labels of a level, P bytes of eight bits.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from data.labels import INSTRUMENTS
-from data.taxonomy import FAMILIES, FAMILY_OF_INSTRUMENT
+from data.taxonomy import FAMILIES, INSTRUMENTS_OF_FAMILY
 
 SAME, DIFFERENT, UNKNOWN = 1, 0, -1
 LEVELS = ("timbre", "instrument", "family", "is_instrument", "genre")
 """Finest first; genre stands beside the tree."""
 
-# A level that is a set is one matrix product of codes. A label that sounds in both clips adds _SOUNDS squared, one that
-# sounds in one and may in the other -2, all that may sound in both together less than 1, one that is absent in either
-# nothing. So the sum is 1 or more for same, -1 or less for unknown, and between them for different. Powers of two stay
-# exact in whatever precision a device chooses for the product.
-_SOUNDS = 64.0
-_CODES = torch.tensor([0.0, _SOUNDS, -2 / _SOUNDS])  # of absent, present and, at -1, unknown
-
-# What a clip's list is like at a level. A pair that may not be different adds -2 to the sum.
-_SOME, _NO_INSTRUMENT, _NOTHING_OF_AN_INSTRUMENT, _NOTHING, _OPEN_OF_AN_INSTRUMENT, _OPEN = range(6)
-_MAY_DIFFER = (
-    (_SOME, _SOME), (_SOME, _NO_INSTRUMENT), (_SOME, _NOTHING_OF_AN_INSTRUMENT), (_SOME, _NOTHING),
-    (_NO_INSTRUMENT, _NOTHING_OF_AN_INSTRUMENT), (_NO_INSTRUMENT, _OPEN_OF_AN_INSTRUMENT),
-)  # fmt: skip
-_OF_KINDS = torch.full((6, 6), -2.0)
-for _one, _other in _MAY_DIFFER:
-    _OF_KINDS[_one, _other] = _OF_KINDS[_other, _one] = 0.0
-
-_FAMILY_OF = torch.tensor([FAMILIES.index(FAMILY_OF_INSTRUMENT[name]) for name in INSTRUMENTS])
+_SIZES = [len(INSTRUMENTS_OF_FAMILY[family]) for family in FAMILIES]  # a table has its instruments family by family
+_FAMILY_OF = torch.arange(len(FAMILIES)).repeat_interleave(torch.tensor(_SIZES))
 _ROWS = 128  # of a result at a time on a CPU, so that what is in between stays in its cache
 
 
@@ -69,123 +52,151 @@ def relation(a: Mapping[str, Tensor], b: Mapping[str, Tensor] | None = None) -> 
         b: labels of B clips, timbres numbered as in `a`; `a` itself if left out.
 
     Returns:
-        For each of `LEVELS`, int8 ``(A, B)`` of `SAME`, `DIFFERENT` and `UNKNOWN`, on the device of the labels.
+        For each of `LEVELS`, int8 ``(A, B)`` of `SAME`, `DIFFERENT` and `UNKNOWN`, on the device of the labels; views
+        of one tensor.
     """
     ours = _facts(a)
     theirs = ours if b is None else _facts(b)
-    device = ours.is_weak.device
-    size = len(ours.is_weak), len(theirs.is_weak)
-    result = {level: torch.empty(size, dtype=torch.int8, device=device) for level in LEVELS}
-    for level in ours.sets:
-        _compare(*_factors(ours, theirs, level), out=result[level])
-    torch.add(ours.nature[:, None], theirs.nature - 1, out=result["is_instrument"]).clamp_(min=UNKNOWN)
-    _follow_the_tree(ours, theirs, result)
-    return result
+    size = ours.timbre.shape[1], theirs.timbre.shape[1]
+    result = ours.timbre.new_empty((len(LEVELS), *size))
+    pairs = _pairs(ours, theirs) if result.numel() else {}
+    columns = {name: y.unbind(0) for name, (_, y) in pairs.items()}
+    step = _ROWS if result.device.type == "cpu" else max(size[0], 1)
+    memory, one = result.new_empty((4, step, size[1])), result.new_ones(size[1])
+    for start in range(0, size[0] if pairs else 0, step):
+        part = slice(start, start + step)
+        rows = {name: x[:, part, None].unbind(0) for name, (x, _) in pairs.items()}
+        _relate(rows, columns, result[:, part], memory, one)
+    return dict(zip(LEVELS, result.view(torch.int8), strict=True))
 
 
 @dataclass(frozen=True)
 class _Facts:
-    """What is known of clips, with what follows from it; everything int8."""
+    """What is known of clips, with what follows from it, as uint8.
 
-    sets: dict[str, Tensor]
-    """``(C, B)`` of each level: 1 sounds, 0 absent, -1 may sound."""
-    kinds: dict[str, Tensor]
-    """``(B,)`` of each level: what the clip's list is like; int64."""
+    A level is a set of labels, 1 or 0 in ``(C, B)``; whether a clip is an instrument is a set of one label.
+    """
+
+    sounds: dict[str, Tensor]
+    may_sound: dict[str, Tensor]
+    """What sounds, and what nobody knows."""
+    is_sure: Tensor
+    """``(B,)``: 0 in weak clips"""
     timbre: Tensor
     """``(4, B)``, the bytes of its number."""
     no_timbre: Tensor
-    """``(B,)``: 0, or -1 where it is not known."""
-    nature: Tensor
-    """``(B,)``: 1 instrument, 0 none, and far below where it is not known."""
-    is_weak: Tensor
-    """``(B,)``: 1 or 0"""
+    """``(1, B)``: all ones where it is not known, else 0."""
 
 
 def _facts(labels: Mapping[str, Tensor]) -> _Facts:
+    """Draws what follows from the labels of clips."""
     family, instrument, genre = (labels[level].T.contiguous() for level in ("family", "instrument", "genre"))
-    timbre = labels["timbre"]
-    is_none = labels["is_instrument"] == 0
+    timbre, is_instrument = labels["timbre"], labels["is_instrument"].to(torch.int8)
+    is_none = is_instrument == 0
     is_weak = labels["is_weak"] == 1 if "is_weak" in labels else torch.zeros_like(is_none)
-    family_of = _FAMILY_OF.to(timbre.device)
 
-    sounding = torch.zeros_like(family).index_add_(0, family_of, instrument.clamp(min=0))
-    family = family.masked_fill(sounding > 0, 1) * ~is_none
-    instrument = instrument * (family * family)[family_of]  # absent where the family is
+    sounding = torch.stack([names.amax(0) for names in instrument.split(_SIZES)])
+    family = family.masked_fill(sounding == 1, 1) * ~is_none
+    instrument = instrument * family.abs().index_select(0, _FAMILY_OF.to(family.device))  # absent where the family is
+    is_instrument = is_instrument.masked_fill(~is_none & ((family.amax(0) == 1) | (timbre >= 0)), 1)
     genre = genre.masked_fill(is_none, -1)
-    is_one = ~is_none & ((labels["is_instrument"] == 1) | (family == 1).any(0) | (timbre >= 0))
-    nobody = torch.zeros_like(is_none)
+    sets = {"genre": genre, "is_instrument": is_instrument[None], "family": family, "instrument": instrument}
     return _Facts(
-        sets={"instrument": instrument, "family": family, "genre": genre},
-        kinds={
-            "instrument": _kinds(instrument, is_one, is_none),
-            "family": _kinds(family, is_one, is_none),
-            "genre": _kinds(genre, nobody, nobody),
-        },
-        timbre=timbre.clamp(min=0).to(torch.int32).view(torch.int8).view(-1, 4).T.contiguous(),
-        no_timbre=-((timbre < 0) | is_none | is_weak).to(torch.int8),
-        nature=is_one.to(torch.int8).masked_fill(~is_one & ~is_none, -60),
-        is_weak=is_weak.to(torch.int8),
+        sounds={level: values.clamp(min=0).view(torch.uint8) for level, values in sets.items()},
+        may_sound={level: values.abs().view(torch.uint8) for level, values in sets.items()},
+        is_sure=(~is_weak).to(torch.uint8),
+        timbre=timbre.clamp(min=0).to(torch.int32).view(torch.uint8).view(-1, 4).T.contiguous(),
+        no_timbre=((timbre < 0) | is_none | is_weak).to(torch.uint8).neg()[None],
     )
 
 
-def _kinds(level: Tensor, is_one: Tensor, is_none: Tensor) -> Tensor:
-    """What the lists of clips ``(C, B)`` are like: int64 ``(B,)``."""
-    is_nothing = (level * level).amax(0) == 0
-    kinds = torch.full_like(is_one, _OPEN, dtype=torch.int64).masked_fill(is_one, _OPEN_OF_AN_INSTRUMENT)
-    kinds = kinds.masked_fill(is_nothing, _NOTHING).masked_fill(is_nothing & is_one, _NOTHING_OF_AN_INSTRUMENT)
-    return kinds.masked_fill(is_none, _NO_INSTRUMENT).masked_fill(level.amax(0) == 1, _SOME)
+def _pairs(ours: _Facts, theirs: _Facts) -> dict[str, tuple[Tensor, Tensor]]:
+    """Bytes of ours ``(P, A)`` and of theirs ``(P, B)`` that meet.
+
+    For each level, bits that two clips both have where they share a label, and bits that they both have where they may.
+    The latter are labels, of which one knows that it sounds and the other that it may, and what lists leave open:
+    nothing is known to sound in ours though something may, the same of theirs, and nothing sounds in either.
+    """
+    places = _used(ours.timbre, theirs.timbre)
+    pairs = {
+        "timbre": (ours.timbre.index_select(0, places), theirs.timbre.index_select(0, places)),
+        "no timbre": (ours.no_timbre, theirs.no_timbre),
+    }
+    for level in ours.sounds:
+        x_sounds, x_may = ours.sounds[level], ours.may_sound[level]
+        y_sounds, y_may = theirs.sounds[level], theirs.may_sound[level]
+        x_some, x_any, y_some, y_any = (labels.amax(0) for labels in (x_sounds, x_may, y_sounds, y_may))
+        x_true, y_true = torch.ones_like(x_any), torch.ones_like(y_any)
+        x_rest = torch.stack([x_any ^ x_some, x_true, x_any ^ x_true])
+        y_rest = torch.stack([y_true, y_any ^ y_some, y_any ^ y_true])
+        used = _used(x_sounds, y_sounds)
+        x_sounds, x_may, y_sounds, y_may = (side.index_select(0, used) for side in (x_sounds, x_may, y_sounds, y_may))
+        x, y = torch.cat([x_sounds, x_may, x_rest]), torch.cat([y_may, y_sounds, y_rest])
+        pairs[f"may share {level}"] = _packed(x), _packed(y)
+        if level != "genre":
+            x_sounds, y_sounds = x_sounds * ours.is_sure, y_sounds * theirs.is_sure
+        pairs[f"share {level}"] = _packed(x_sounds), _packed(y_sounds)
+    return pairs
 
 
-def _factors(ours: _Facts, theirs: _Facts, level: str) -> tuple[Tensor, Tensor]:
-    """Two matrices whose product ``(A, B)`` is the relation at a level, before it is cut to -1, 0 and 1."""
-    x, y = ours.sets[level], theirs.sets[level]
-    if x.device.type == "cpu":  # labels that sound in no clip change nothing; a GPU would have to be waited for
-        sounds = x.clamp(min=0).any(1) | y.clamp(min=0).any(1)
-        x, y = x[sounds], y[sounds]
-    codes, of_kinds = _CODES.to(x.device), _OF_KINDS.to(x.device)
-    is_kind = torch.arange(len(of_kinds), device=x.device)[:, None] == theirs.kinds[level]
-    left = torch.cat([codes[x.long()], of_kinds[:, ours.kinds[level]]]).T
-    return left, torch.cat([codes[y.long()], is_kind.to(codes.dtype)])
+def _used(x: Tensor, y: Tensor) -> Tensor:
+    """Which rows of ``(C, A)`` and ``(C, B)`` hold more than zeros, which change nothing; all on a GPU, not to wait."""
+    if x.device.type != "cpu":
+        return torch.arange(len(x), device=x.device)
+    return torch.maximum(x.amax(1), y.amax(1)).nonzero()[:, 0]
 
 
-def _compare(x: Tensor, y: Tensor, out: Tensor) -> None:
-    """Fills in the relation at a level from its factors ``(A, K)`` and ``(K, B)``."""
-    scratch = x.new_empty(_rows_of(out), y.shape[1])
-    with torch.autocast(x.device.type, enabled=False):
-        for part in _parts(out):
-            sums = torch.mm(x[part], y, out=scratch[: len(out[part])])
-            out[part].copy_(sums.clamp_(UNKNOWN, SAME))  # cuts what is between -1 and 1 to 0
+def _packed(bits: Tensor) -> Tensor:
+    """1 and 0 in uint8 ``(C, B)`` to bits in ``(P, B)``, at least one byte."""
+    room = bits.new_zeros((8 * max(1, -(-len(bits) // 8)), bits.shape[1]))
+    room[: len(bits)] = bits
+    packed = room[::8].clone()
+    for place in range(1, 8):
+        packed |= room[place::8] << place
+    return packed
 
 
-def _follow_the_tree(ours: _Facts, theirs: _Facts, result: dict[str, Tensor]) -> None:
-    """Lets weak clips be the same as none, fills in timbre, and takes what one level says over to the next."""
-    on_cpu = ours.timbre.device.type == "cpu"
-    has_weak = not on_cpu or ours.is_weak.any() or theirs.is_weak.any()
-    places = [place for place in range(4) if not on_cpu or ours.timbre[place].any() or theirs.timbre[place].any()]
-    for part in _parts(result["timbre"]):
-        timbre, instrument, family, is_instrument, _ = (result[level][part] for level in LEVELS)
-        if has_weak:
-            is_weak = ours.is_weak[part, None] | theirs.is_weak
-            for level in (instrument, family, is_instrument):
-                level -= 2 * (level.clamp(min=0) & is_weak)  # same to unknown
-
-        torch.bitwise_or(ours.no_timbre[part, None], theirs.no_timbre, out=timbre)
-        differs = timbre.clone()
-        for place in places:  # a CPU compares bytes many times faster than wider numbers
-            differs |= ours.timbre[place, part, None] ^ theirs.timbre[place]
-        same = differs.logical_not().view(torch.int8)
-        timbre += same
-        at_least = 2 * same - 1
-        torch.maximum(family, at_least, out=family)
-        torch.maximum(instrument, at_least, out=instrument)
-        instrument *= family * family  # different where the family is
-        timbre *= instrument * instrument
+_Bytes = Mapping[str, Sequence[Tensor]]
+"""By what they are for, each ``(A, 1)`` or ``(B,)``."""
 
 
-def _rows_of(result: Tensor) -> int:
-    return _ROWS if result.device.type == "cpu" else max(len(result), 1)
+def _relate(rows: _Bytes, columns: _Bytes, result: Tensor, memory: Tensor, one: Tensor) -> None:
+    """Fills in some rows of a result, uint8 ``(5, A, B)``; -1 is all ones.
+
+    On a CPU its time is that of passing over memory, so it works in the same few pieces all the time, and in bytes
+    alone: a number or another type among the operands would cost several times as much.
+    """
+    timbre, instrument, family, is_instrument, genre = result.unbind(0)
+    same_timbre, is_different, found, spare = memory[:, : len(timbre)].unbind(0)
+
+    def gather(name: str, out: Tensor, meet: Callable[..., Tensor] = torch.bitwise_and) -> Tensor:
+        (x, y), *others = zip(rows[name], columns[name], strict=True)
+        meet(x, y, out=out)
+        for x, y in others:
+            out |= meet(x, y, out=spare)
+        return out
+
+    same_timbre.copy_(gather("no timbre", timbre, torch.bitwise_or))
+    if rows["timbre"]:
+        same_timbre |= gather("timbre", found, torch.bitwise_xor)
+    timbre |= _not(same_timbre)
+    for level, out in (
+        ("genre", genre), ("is_instrument", is_instrument), ("family", family), ("instrument", instrument)
+    ):  # fmt: skip
+        is_below = level in ("family", "instrument")
+        gather(f"share {level}", out)
+        gather(f"may share {level}", found)
+        if is_below:  # the timbre is above, and what differs at a coarser level does at a finer one
+            out |= same_timbre
+            found |= same_timbre
+        _not(out).neg_().bitwise_or_(one)  # 1 for same, else -1
+        _not(found).neg_()
+        is_different = is_different.bitwise_or_(found) if is_below else is_different.copy_(found)
+        out ^= is_different  # -1 to 0
+    timbre &= torch.bitwise_not(is_different, out=spare)
 
 
-def _parts(result: Tensor) -> Iterator[slice]:
-    """Cuts a result into rows that are worked on together."""
-    return (slice(start, start + _rows_of(result)) for start in range(0, len(result), _rows_of(result)))
+def _not(found: Tensor) -> Tensor:
+    """1 where nothing was found, else 0, in place."""
+    torch.logical_not(found, out=found.view(torch.bool))
+    return found
