@@ -1,9 +1,9 @@
-"""How a command ends."""
+"""How a command begins and ends."""
 
 import os
 import sys
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 _ENDED_BY_SIGPIPE = 141
 """The exit code that a shell reports for a program that wrote to a pipe which nobody reads any more."""
@@ -11,6 +11,7 @@ _ENDED_BY_SIGPIPE = 141
 
 def run(main: Callable[[], int]) -> NoReturn:
     """Ends the process with what ``main`` returns; quietly when the reader of its output is gone, as in ``| head``."""
+    _keep_pandas_out()
     try:
         code = main()
         sys.stdout.flush()
@@ -21,3 +22,27 @@ def run(main: Callable[[], int]) -> NoReturn:
             os.dup2(nowhere, stream.fileno())
         code = _ENDED_BY_SIGPIPE
     sys.exit(code)
+
+
+def _keep_pandas_out() -> None:
+    """Lets pyarrow believe that there is no pandas, until somebody imports it.
+
+    To tell whether it is handed a table of pandas, which nothing here does, pyarrow imports it where it is installed:
+    a third of a second in every process.
+    """
+    if "pyarrow" not in sys.modules or "pandas" in sys.modules:
+        return
+    sys.meta_path.insert(0, _NoPandas)
+    try:
+        sys.modules["pyarrow"].array([])
+    finally:
+        sys.meta_path.remove(_NoPandas)
+
+
+class _NoPandas:
+    """A finder of modules."""
+
+    @staticmethod
+    def find_spec(name: str, *_: Any) -> None:
+        if name == "pandas":
+            raise ImportError(name)

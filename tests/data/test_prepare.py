@@ -65,6 +65,16 @@ def test_folder_to_pack_and_again(recordings, tmp_path):
     assert_one_sentence(other, "holds a pack of other clips or options")
 
 
+def test_no_time_is_spent_on_importing_pandas(recordings, tmp_path):
+    code = (
+        "import sys; from data import command, prepare\n"
+        f"arguments = ['folder={recordings}', '--out', {str(tmp_path / 'pack')!r}]\n"
+        "command.run(lambda: prepare.main(arguments) or print('pandas' in sys.modules))"
+    )
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert said.splitlines()[-1] == "False"
+
+
 def test_a_full_disk(recordings, tmp_path):
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))  # bytes a file may have, less than a shard
