@@ -86,6 +86,11 @@ def test_a_process_that_crashes_again_or_is_killed_ends_it():
         list(run_jobs(partial(end_at_three, signal.SIGKILL), range(8), 2, no_retry))
 
 
+def test_too_little_memory_is_said():
+    with pytest.raises(DataError, match="too little memory to read a clip; run the command with fewer --processes"):
+        list(run_jobs(partial(fail_at_three, MemoryError()), range(8), 2, no_retry))
+
+
 @pytest.mark.parametrize("error", [DataError("a sentence"), ValueError("a mistake")])
 def test_what_is_raised_there_is_raised_here(error):
     with pytest.raises(type(error), match=str(error)) as raised:
