@@ -146,10 +146,7 @@ def _serve(asked: Connection) -> None:
         try:
             answer = work(job), None
         except MemoryError:
-            answer = (
-                None,
-                DataError("there is too little memory to read a clip; run the command with fewer --processes"),
-            )
+            answer = None, DataError("too little memory to read a clip; run the command with fewer --processes")
         except Exception as error:
             if not isinstance(error, DataError):
                 error.add_note(f"in another process:\n{traceback.format_exc()}")
