@@ -125,6 +125,7 @@ def distance_histogram(unit: Tensor, depth: Tensor, step: int) -> Figure:
     axis.set_ylabel("density", fontsize=9, color=MUTED)
     axis.set_xlim(0, 2)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(fontsize=8, frameon=False)
+    if (depth >= 0).any():
+        axis.legend(fontsize=8, frameon=False)
     axis.set_title(f"pairs of clips by where they part in the tree, after {step} steps", fontsize=10, color=INK)
     return figure

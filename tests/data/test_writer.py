@@ -33,7 +33,7 @@ from data.writer import write_pack
 class Slow:
     number: int
     def read(self):
-        time.sleep(0.01)
+        time.sleep(float(sys.argv[3]))
         return np.random.default_rng(self.number).uniform(-.5, .5, (8000, 1)).astype(np.float32), 16000
 
 clips = [Clip(f"toy/{k}", "toy", f"{k}", f"toy/{k // 4}", Slow(k)) for k in range(160)]
@@ -70,7 +70,7 @@ def test_the_number_of_processes_changes_no_byte(make_clips, tmp_path):
 
 def test_a_killed_preparation_continues_to_the_same_bytes(tmp_path):
     def command(folder, processes):
-        return [sys.executable, "-c", SLOW_PREPARATION, str(tmp_path / folder / "pack"), processes]
+        return [sys.executable, "-c", SLOW_PREPARATION, str(tmp_path / folder / "pack"), processes, "0.01"]
 
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run(command("unbroken", "1"), env=environment, check=True)
@@ -99,7 +99,7 @@ def test_a_killed_preparation_continues_to_the_same_bytes(tmp_path):
 
 def test_ctrl_c_ends_at_once_and_leaves_no_process_writing(tmp_path):
     process = subprocess.Popen(
-        [sys.executable, "-c", SLOW_PREPARATION, str(tmp_path / "pack"), "2"],
+        [sys.executable, "-c", SLOW_PREPARATION, str(tmp_path / "pack"), "2", "0.05"],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
         start_new_session=True,

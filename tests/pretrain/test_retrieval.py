@@ -4,7 +4,9 @@ import math
 
 import pytest
 import torch
+from pytorch_metric_learning.distances import CosineSimilarity
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
+from pytorch_metric_learning.utils.inference import CustomKNN
 from torch.nn.functional import normalize
 
 from pretrain.retrieval import (
@@ -35,7 +37,10 @@ def test_equals_pytorch_metric_learning():
     unit = normalize(embeddings, dim=1)
     is_other = ~torch.eye(40, dtype=torch.bool)
     found = retrieval(unit @ unit.T, labels == labels[:, None], is_other)
-    library = AccuracyCalculator(include=("precision_at_1", "mean_average_precision_at_r"), k="max_bin_count")
+    library = AccuracyCalculator(
+        include=("precision_at_1", "mean_average_precision_at_r"), k="max_bin_count",
+        knn_func=CustomKNN(CosineSimilarity()),
+    )  # fmt: skip
     expected = library.get_accuracy(unit, labels, unit, labels, ref_includes_query=True)
     assert found["precision_at_1"] == pytest.approx(expected["precision_at_1"])
     assert found["map_at_r"] == pytest.approx(expected["mean_average_precision_at_r"])
