@@ -7,7 +7,6 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import soxr
 
 from data.clip import Audio
 from data.decode import FULL_SCALE, RATE
@@ -63,7 +62,7 @@ def to_pcm(audio: Audio, min_seconds: float, reader: Reader | None = None) -> Pc
         raise DataError(_why_silent(audio, low, high))
     num_clipped = int(np.count_nonzero(np.abs(mono) >= CLIPPED)) if max(-low, high) >= CLIPPED else 0
     if rate != RATE:
-        mono = soxr.resample(mono, rate, RATE, quality="HQ")
+        mono = reader.resample(mono, rate)
         low, high = float(mono.min()), float(mono.max())
         if _is_silent(low, high):
             raise DataError(

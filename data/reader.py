@@ -5,9 +5,10 @@ S samples, C channels.
 
 import numpy as np
 import soundfile
+import soxr
 
 from data.clip import Audio
-from data.decode import BLOCK, MP3, AudioFile, counts_its_frames, decoding, go_to, open_recording, skip
+from data.decode import BLOCK, MP3, RATE, AudioFile, counts_its_frames, decoding, go_to, open_recording, skip
 from data.errors import DataError
 
 _PADDING_SECONDS = 0.1
@@ -36,6 +37,7 @@ class Reader:
         self._recording: soundfile.SoundFile | None = None
         self._audio: AudioFile | None = None
         """The clip before, `_mono` what was found of it and `_start` where that lies, in samples of the recording."""
+        self._resamplers: dict[int, soxr.ResampleStream] = {}
         self._mono = self._memory = np.empty(0, np.float32)
         self._start = 0
         self._block = np.empty(BLOCK, np.float32)
@@ -78,6 +80,14 @@ class Reader:
         if filled < len(mono) and not self._may_end(audio, len(mono) - filled):
             raise DataError(f"cut short: {len(mono) / rate:.2f} s expected by the header, {filled / rate:.2f} s found")
         return self._mono, rate
+
+    def resample(self, mono: np.ndarray, rate: int) -> np.ndarray:
+        """Resamples to `RATE` with soxr HQ, as `soxr.resample` does; the filter of a rate is kept for the next clip."""
+        if rate not in self._resamplers:
+            self._resamplers[rate] = soxr.ResampleStream(rate, RATE, 1, dtype="float32", quality="HQ")
+        resampled = self._resamplers[rate].resample_chunk(mono, last=True)
+        self._resamplers[rate].clear()
+        return resampled
 
     def _begin(self, audio: AudioFile) -> None:
         self._close()

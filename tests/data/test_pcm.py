@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import soxr
 
 from data.decode import AudioFile
 from data.errors import DataError
 from data.pcm import to_pcm
+from data.reader import Reader
 
 
 def pcm_of(path, min_seconds=0.25, **excerpt):
@@ -87,3 +89,12 @@ def test_sound_that_cannot_be_used(write_wav, samples, words):
 def test_ultrasound_is_silent_for_us(write_wav, make_tone):
     with pytest.raises(DataError, match=r"silent below 8 kHz.*after resampling from 96000 Hz"):
         pcm_of(write_wav("a.wav", make_tone(1, 30_000, 96_000) * np.hanning(96_000), 96_000, subtype="FLOAT"))
+
+
+@pytest.mark.parametrize("rate", [1000, 8000, 11_025, 44_100, 48_000, 96_000, 999_983])
+def test_resampling_is_soxrs_whatever_was_resampled_before(rate):
+    rng = np.random.default_rng(0)
+    with Reader() as reader:
+        for length in (1, 2, 100, 4001, 200_000, 100, 50_000):
+            mono = rng.uniform(-1, 1, length).astype(np.float32)
+            np.testing.assert_array_equal(reader.resample(mono, rate), soxr.resample(mono, rate, 16_000, quality="HQ"))
