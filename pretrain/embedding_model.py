@@ -64,7 +64,11 @@ class EmbeddingModel(nn.Module):
         tokens: Tokens = self.encoder(waveform, num_samples, hidden=self.pooling in OF_LAYERS)
         if self.attention is not None:
             return self.attention(tokens.tokens, tokens.is_padding)
-        return pool(tokens, self.pooling)
+        embedding = pool(tokens, self.pooling)
+        if self.pooling in OF_LAYERS:
+            # DDP waits for a gradient of every parameter, and the norm behind the last layer has no part in these.
+            embedding = embedding + 0.0 * tokens.tokens.mean(dim=(1, 2))[:, None]
+        return embedding
 
     def forward(
         self, waveform: Tensor, num_samples: Tensor | None, keys: Tensor, mask: dict[str, Any] | None = None
