@@ -129,7 +129,7 @@ def open_recording(path: Path) -> soundfile.SoundFile:
     suffix = Path(path).suffix.lower()
     end = _end_of(descriptor, num_bytes) if suffix == ".ogg" else b""
     with decoding():
-        recording = _Recording(descriptor)  # closes the descriptor, also if it cannot be decoded
+        recording = _Recording(descriptor)  # its name; it is closed with it, or if it cannot be decoded
     try:
         _check(recording, suffix, end)
         if recording.frames >= _UNKNOWN_FRAMES:
@@ -220,7 +220,7 @@ def seconds_of(path: Path) -> float:
         return seconds
     with _quiet() if suffix == ".mp3" else nullcontext(), open_recording(path) as recording:
         frames, rate = recording.frames, recording.samplerate
-        is_guess = recording.format in MP3 and not counts_its_frames(path)
+        is_guess = recording.format in MP3 and not counts_its_frames(recording)
         if is_guess or (recording.format in ("FLAC", *MP3) and frames > _LONG_SECONDS * rate):
             frames = _frames_there(recording, is_guess)
         return frames / rate
@@ -281,16 +281,16 @@ def _frames_there(recording: soundfile.SoundFile, is_guess: bool) -> int:
     return low + 1
 
 
-def counts_its_frames(path: Path) -> bool:
+def counts_its_frames(recording: soundfile.SoundFile) -> bool:
     """Whether an mp3 begins with a frame that says how many follow.
 
     Of others libsndfile guesses the length by the bit rate of the first frame, and reads no further than that.
     """
-    with open(path, "rb") as file:
-        head = file.read(10)
-        if head[:3] == b"ID3":
-            file.seek(10 + sum((byte & 127) << shift for byte, shift in zip(head[6:10], (21, 14, 7, 0), strict=True)))
-        head = file.read(4096)
+    descriptor, at = recording.name, 0
+    tag = os.pread(descriptor, 10, at)
+    if tag[:3] == b"ID3":
+        at = 10 + sum((byte & 127) << shift for byte, shift in zip(tag[6:10], (21, 14, 7, 0), strict=True))
+    head = os.pread(descriptor, 4096, at)
     return any(name in head for name in (b"Xing", b"Info", b"VBRI"))
 
 

@@ -146,7 +146,7 @@ class Reader:
         return (
             self._recording.format in MP3
             and audio.duration_s is None
-            and (missing <= _PADDING_SECONDS * self._recording.samplerate or not counts_its_frames(audio.path))
+            and (missing <= _PADDING_SECONDS * self._recording.samplerate or not counts_its_frames(self._recording))
         )
 
     def _close(self) -> None:
