@@ -1,5 +1,6 @@
 """Runs the units of a preparation in other processes: none outlives the command, and one that crashes is replaced."""
 
+import gc
 import multiprocessing
 import os
 import signal
@@ -140,6 +141,7 @@ class _Process:
 def _serve(asked: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends this process
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # where C libraries complain of damaged files, into a progress bar
+    gc.freeze()  # or a collection would touch, and so copy, all memory that is shared with the parent
     threading.Thread(target=_end_with_parent, daemon=True).start()
     while True:
         work, job = asked.recv()
