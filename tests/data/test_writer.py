@@ -103,6 +103,8 @@ def test_ctrl_c_ends_at_once_and_leaves_no_process_writing(tmp_path):
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
         start_new_session=True,
+        # A shell that starts the tests in the background makes them ignore Ctrl-C, and what they start too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     while not list(tmp_path.glob("pack/.partial/rows_*.arrow")):
         time.sleep(0.005)
