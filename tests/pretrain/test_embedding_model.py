@@ -244,6 +244,7 @@ def one_of_two(rank: int, rendezvous: str, folder: str) -> None:
     distributed.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_find_the_gradient_of_one_plain_or_cached(tmp_path):
     mp.spawn(one_of_two, (str(tmp_path / "rendezvous"), str(tmp_path)), nprocs=2)
     accelerator = Accelerator(cpu=True)
