@@ -122,10 +122,16 @@ class CnnBackbone(nn.Module):
             num_samples: int64 ``(B,)``, how many of the S samples are sound; None means all.
             hidden: whether to return the tokens after each block of the last stage too; before that there are no
                 tokens yet.
+
+        Raises:
+            ValueError: the S samples do not fill a cell.
         """
         log_mel, num_frames = self.log_mel(waveform, num_samples)
         is_padding = None if num_samples is None else padding_of(num_frames, log_mel, self.patch_size)
         time = log_mel.shape[1] // self.patch_size
+        if not time:
+            least = samples_of(self.patch_size)
+            raise ValueError(f"a {self.kind} needs at least {least} samples, not {waveform.shape[1]}; pad shorter clips")
         image = log_mel[:, None, : time * self.patch_size]  # (B, 1, T, F)
         is_removed = None if is_padding is None else is_padding.view(len(image), 1, -1, time).mT
 

@@ -251,5 +251,7 @@ def test_clips_and_mel_bins_without_a_whole_cell_are_refused():
     model = TimmWrapperModel(TimmWrapperConfig(architecture="test_convnext", model_args=model_args))
     with pytest.raises(ValueError, match="cells of 32 x 32 must tile 128 mel bins and fit into 31 frames"):
         CnnBackbone(model, 31, 0.0, 1.0)
+    with pytest.raises(ValueError, match="at least 5360 samples, not 5359; pad shorter clips"):
+        CnnBackbone(model, 32, 0.0, 1.0)(torch.zeros(1, 5359))
     with pytest.raises(ValueError, match="must tile 80 mel bins"):
         CnnBackbone(model, FRAMES, 0.0, 1.0, num_mel_bins=80)
