@@ -131,7 +131,7 @@ class CnnBackbone(nn.Module):
         time = log_mel.shape[1] // self.patch_size
         if not time:
             least = samples_of(self.patch_size)
-            raise ValueError(f"a {self.kind} needs at least {least} samples, not {waveform.shape[1]}; pad shorter clips")
+            raise ValueError(f"a cnn needs at least {least} samples, not {waveform.shape[1]}; pad shorter clips")
         image = log_mel[:, None, : time * self.patch_size]  # (B, 1, T, F)
         is_removed = None if is_padding is None else is_padding.view(len(image), 1, -1, time).mT
 
