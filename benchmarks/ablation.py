@@ -167,7 +167,7 @@ def _draw_distances(axis: Axes, rows: Sequence[Row]) -> None:
     axis.set_xticks(range(len(DEPTH_NAMES)), [name.replace("_", " ") for name in DEPTH_NAMES], fontsize=8)
     axis.tick_params(axis="y", labelsize=8)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axis.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=3.5)
 
 
 def _opacity(row: Row) -> float:

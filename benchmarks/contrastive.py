@@ -203,13 +203,12 @@ class Scorer:
         """Who learns from what, in words."""
         ours = self.tests[SEEN].train
         tests = " and ".join(
-            f"{len(test.test.rows)} clips of {len(set(test.test.group))} {name.removeprefix('unseen ')}s or recordings "
-            f"({name}: {test.test.pack.folder})"
+            f"{len(test.test.rows)} clips of {len(set(test.test.group))} in {test.test.pack.folder} ({name})"
             for name, test in self.tests.items()
         )
         return (
-            f"Probes learn from {len(ours.rows)} clips of {len(set(ours.group))} timbres or recordings; tested are "
-            f"{tests}. {self.words}"
+            f"Probes learn from {len(ours.rows)} clips of {len(set(ours.group))} timbres or recordings in "
+            f"{ours.pack.folder}; tested are {tests}. {self.words}"
         )
 
 
