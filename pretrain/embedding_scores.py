@@ -148,7 +148,10 @@ class EmbeddingEvaluation:
                 values |= spread_of({"projection_std": embedding_std}, projected.cpu()) | self.fixed
                 unit = normalize(torch.from_numpy(tested), dim=1)
                 save(embedding_map(unit.numpy(), self.test.labels, step), run.figures / "map.png")
-                save(family_distances(unit.numpy(), self.test.family, step), run.figures / "families.png")
+                save(
+                    family_distances(unit.numpy(), self.test.family, self.test.group, step),
+                    run.figures / "families.png",
+                )
                 save(distance_histogram(unit, self._depth, step), run.figures / "distances.png")
             if not collapse_of(values):  # else what was learned before stays on the disk
                 save_backbone(model.encoder, run.backbone)
