@@ -39,10 +39,13 @@ def retrieval(similarity: Tensor, is_relevant: Tensor, is_candidate: Tensor) -> 
 
 
 def distance_of_wrong_neighbours(similarity: Tensor, depth: Tensor, is_candidate: Tensor, right: int) -> float | None:
-    """Mean depth of the tree at which queries part from their nearest neighbour, where that is deeper than `right`.
+    """Mean depth of the tree at which queries part from their nearest neighbour, where it is wrong.
+
+    It is if it parts deeper than `right`, and another candidate would not have parted as deep: what is no instrument
+    parts from all candidates alike, and so does the only clip of its family from those of others.
 
     Args:
-        depth: int8 ``(N, M)``, -1 where it is not known exactly, see `data.depth.depths`.
+        depth: int8 ``(N, M)``, -1 where it is not known, see `data.depth.depths`.
         is_candidate: as in `retrieval`; pairs of unknown depth are left out too.
         right: the deepest depth that is no mistake, as 2 for the same family.
 
@@ -52,8 +55,9 @@ def distance_of_wrong_neighbours(similarity: Tensor, depth: Tensor, is_candidate
     is_candidate = is_candidate & (depth >= 0)
     has_any = is_candidate.any(dim=1)
     nearest = similarity.masked_fill(~is_candidate, float("-inf")).argmax(dim=1)
-    found = depth.gather(1, nearest[:, None])[has_any, 0]
-    wrong = found[found > right]
+    found = depth.gather(1, nearest[:, None])[:, 0]
+    best = depth.masked_fill(~is_candidate, torch.iinfo(depth.dtype).max).amin(dim=1)
+    wrong = found[has_any & (found > right) & (found > best)]
     return wrong.double().mean().item() if len(wrong) else None
 
 

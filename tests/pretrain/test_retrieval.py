@@ -46,13 +46,14 @@ def test_equals_pytorch_metric_learning():
     assert found["map_at_r"] == pytest.approx(expected["mean_average_precision_at_r"])
 
 
-def test_wrong_neighbours_are_those_beyond_the_right_depth():
-    similarity = torch.tensor([[0.9, 0.1, 0.2], [0.1, 0.9, 0.2], [0.3, 0.1, 0.2]])
-    depth = torch.tensor([[3, 1, 1], [1, 2, 1], [-1, 4, 4]], dtype=torch.int8)
-    candidate = torch.ones(3, 3, dtype=torch.bool)
+def test_wrong_neighbours_are_those_beyond_the_right_depth_where_a_better_one_was_there():
+    similarity = torch.tensor([[0.9, 0.1, 0.2], [0.1, 0.9, 0.2], [0.3, 0.1, 0.2], [0.3, 0.1, 0.2]])
+    depth = torch.tensor([[3, 1, 1], [1, 2, 1], [-1, 1, 4], [-1, 4, 4]], dtype=torch.int8)
+    candidate = torch.ones(4, 3, dtype=torch.bool)
     assert distance_of_wrong_neighbours(similarity, depth, candidate, right=2) == pytest.approx((3 + 4) / 2)
     assert distance_of_wrong_neighbours(similarity, depth, candidate, right=1) == pytest.approx((3 + 2 + 4) / 3)
     assert distance_of_wrong_neighbours(similarity, depth, candidate, right=4) is None
+    assert distance_of_wrong_neighbours(similarity, depth, candidate & (depth > 1), right=1) is None
 
 
 def test_distances_by_depth():
