@@ -40,6 +40,7 @@ LEVELS = ("timbre", "instrument", "family", "is_instrument", "genre")
 
 _SIZES = [len(INSTRUMENTS_OF_FAMILY[family]) for family in FAMILIES]  # a table has its instruments family by family
 _FAMILY_OF = torch.arange(len(FAMILIES)).repeat_interleave(torch.tensor(_SIZES))
+_BITS = (2 ** torch.arange(8)).to(torch.uint8)[:, None]
 _ROWS = 128  # of a result at a time on a CPU, so that what is in between stays in its cache
 
 
@@ -62,11 +63,11 @@ def relation(a: Mapping[str, Tensor], b: Mapping[str, Tensor] | None = None) -> 
     pairs = _pairs(ours, theirs) if result.numel() else {}
     columns = {name: y.unbind(0) for name, (_, y) in pairs.items()}
     step = _ROWS if result.device.type == "cpu" else max(size[0], 1)
-    memory, one = result.new_empty((4, step, size[1])), result.new_ones(size[1])
+    memory = result.new_empty((4, step, size[1]))
     for start in range(0, size[0] if pairs else 0, step):
         part = slice(start, start + step)
         rows = {name: x[:, part, None].unbind(0) for name, (x, _) in pairs.items()}
-        _relate(rows, columns, result[:, part], memory, one)
+        _relate(rows, columns, result[:, part], memory)
     return dict(zip(LEVELS, result.view(torch.int8), strict=True))
 
 
@@ -148,26 +149,23 @@ def _used(x: Tensor, y: Tensor) -> Tensor:
 
 def _packed(bits: Tensor) -> Tensor:
     """1 and 0 in uint8 ``(C, B)`` to bits in ``(P, B)``, at least one byte."""
-    room = bits.new_zeros((8 * max(1, -(-len(bits) // 8)), bits.shape[1]))
-    room[: len(bits)] = bits
-    packed = room[::8].clone()
-    for place in range(1, 8):
-        packed |= room[place::8] << place
-    return packed
+    room = bits.new_zeros((max(1, -(-len(bits) // 8)), 8, bits.shape[1]))
+    room.view(-1, bits.shape[1])[: len(bits)] = bits
+    return room.mul_(_BITS.to(bits.device)).sum(1, dtype=torch.uint8)
 
 
 _Bytes = Mapping[str, Sequence[Tensor]]
 """By what they are for, each ``(A, 1)`` or ``(B,)``."""
 
 
-def _relate(rows: _Bytes, columns: _Bytes, result: Tensor, memory: Tensor, one: Tensor) -> None:
+def _relate(rows: _Bytes, columns: _Bytes, result: Tensor, memory: Tensor) -> None:
     """Fills in some rows of a result, uint8 ``(5, A, B)``; -1 is all ones.
 
     On a CPU its time is that of passing over memory, so it works in the same few pieces all the time, and in bytes
     alone: a number or another type among the operands would cost several times as much.
     """
     timbre, instrument, family, is_instrument, genre = result.unbind(0)
-    same_timbre, is_different, found, spare = memory[:, : len(timbre)].unbind(0)
+    same_timbre, may_share, coarser, spare = memory[:, : len(timbre)].unbind(0)
 
     def gather(name: str, out: Tensor, meet: Callable[..., Tensor] = torch.bitwise_and) -> Tensor:
         (x, y), *others = zip(rows[name], columns[name], strict=True)
@@ -178,25 +176,21 @@ def _relate(rows: _Bytes, columns: _Bytes, result: Tensor, memory: Tensor, one: 
 
     same_timbre.copy_(gather("no timbre", timbre, torch.bitwise_or))
     if rows["timbre"]:
-        same_timbre |= gather("timbre", found, torch.bitwise_xor)
-    timbre |= _not(same_timbre)
+        same_timbre |= gather("timbre", may_share, torch.bitwise_xor)
+    torch.logical_not(same_timbre, out=same_timbre.view(torch.bool))
+    timbre |= same_timbre  # 1, 0, or -1 where one is not known
+    coarser.fill_(1)
     for level, out in (
         ("genre", genre), ("is_instrument", is_instrument), ("family", family), ("instrument", instrument)
     ):  # fmt: skip
-        is_below = level in ("family", "instrument")
         gather(f"share {level}", out)
-        gather(f"may share {level}", found)
-        if is_below:  # the timbre is above, and what differs at a coarser level does at a finer one
+        gather(f"may share {level}", may_share)
+        if level in ("family", "instrument"):  # the timbre is above them
             out |= same_timbre
-            found |= same_timbre
-        _not(out).neg_().bitwise_or_(one)  # 1 for same, else -1
-        _not(found).neg_()
-        is_different = is_different.bitwise_or_(found) if is_below else is_different.copy_(found)
-        out ^= is_different  # -1 to 0
-    timbre &= torch.bitwise_not(is_different, out=spare)
-
-
-def _not(found: Tensor) -> Tensor:
-    """1 where nothing was found, else 0, in place."""
-    torch.logical_not(found, out=found.view(torch.bool))
-    return found
+            may_share |= same_timbre
+        out.clamp_max_(1)
+        torch.minimum(may_share, coarser, out=may_share)  # what differs at a coarser level does at a finer one
+        out |= torch.bitwise_xor(may_share, out, out=spare).neg_()
+        if level != "genre":
+            coarser, may_share = may_share, coarser
+    timbre &= coarser.neg_()
