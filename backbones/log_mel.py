@@ -138,3 +138,13 @@ class LogMel(nn.Module):
         for index, (low, high, first, last) in enumerate(self._bands):
             torch.mm(squares[:, first:last], getattr(self, f"mel_{index}"), out=mel[:, low:high])
         log_mel.copy_(mel.clamp_(min=FLOOR).log_().view_as(log_mel))
+
+
+def log_mel_statistics(log_mel: LogMel, waveform: Tensor, num_samples: Tensor | None) -> Tensor:
+    """Mean and standard deviation of every mel bin over a clip's frames, ``(B, 2 F)``: what no learning gives."""
+    values, num_frames = log_mel(waveform, num_samples)
+    is_sound = (torch.arange(values.shape[1], device=values.device) < num_frames[:, None])[..., None]
+    count = num_frames.clamp(min=1)[:, None]
+    mean = (values * is_sound).sum(1) / count
+    variance = ((values - mean[:, None]).square() * is_sound).sum(1) / count
+    return torch.cat([mean, variance.sqrt()], dim=1)

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from benchmarks.embeddings import mean_and_spread
 from benchmarks.timing import goal, table
+from checkpoints.figures import INK, MUTED
 from pretrain.embedding_scores import DEPTH_NAMES
-from pretrain.figures import INK, MUTED
 
 SCORES = {
     "family_map_at_r": "family mAP@R",

@@ -29,22 +29,21 @@ from accelerate import Accelerator
 from threadpoolctl import threadpool_limits
 
 from backbones.builders import untrained_backbone
-from backbones.log_mel import RATE, LogMel, frames_of
+from backbones.log_mel import RATE, LogMel, frames_of, log_mel_statistics
 from backbones.pooling import pool
 from benchmarks.ablation import AFTER_MAE, UNTRAINED, Row, distance_table, figure_of, goals, score_table
 from benchmarks.embeddings import embedding_of
 from benchmarks.renderings import unshared
 from checkpoints.config import as_yaml_values, parse_config, run_command
 from checkpoints.errors import CheckpointError
+from checkpoints.figures import save
 from checkpoints.run import RunFolder
 from data.errors import DataError
+from data.opening import OFFLINE_PACK
 from data.pack import INFO_NAME, Pack
 from data.prepare import prepare_gm
 from pretrain import contrastive, mae
 from pretrain.embedding_scores import Embed, EmbeddingEvaluation, ScoredClips, collapse_of
-from pretrain.figures import save
-from pretrain.lifecycle import OFFLINE_PACK
-from pretrain.probes import log_mel_statistics
 
 FLAGS = {
     "ntxent": {"objective": "ntxent"},

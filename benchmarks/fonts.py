@@ -32,7 +32,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from torch import Tensor
 
-from backbones.log_mel import RATE, LogMel
+from backbones.log_mel import RATE, LogMel, log_mel_statistics
 from benchmarks.embeddings import embedding_of, in_windows, mean_and_spread, settings_of
 from benchmarks.renderings import note_rows, unshared
 from benchmarks.timing import goal, table
@@ -42,8 +42,9 @@ from data.errors import DataError
 from data.labels import LabelTable
 from data.loader import heads_of_clips
 from data.pack import Pack
+from data.spread import spread
+from losses.probes import NEIGHBOURS, linear_probe
 from pretrain.embedding_scores import Embed
-from pretrain.probes import NEIGHBOURS, linear_probe, log_mel_statistics, spread
 
 GOAL_POINTS = 10.0
 MFCCS = 40

@@ -22,11 +22,11 @@ import torch
 from matplotlib.figure import Figure
 
 from backbones.ast_encoder import AstBackbone
+from checkpoints.figures import MUTED, save
 from checkpoints.run import RunFolder
 from checkpoints.weights import load_backbone
 from data.pack import Pack
 from data.prepare import prepare_gm
-from pretrain.figures import MUTED, save
 from pretrain.mae import Config
 from pretrain.probes import ProbeClips, backbone_embedding, probe
 

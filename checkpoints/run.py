@@ -4,6 +4,8 @@ runs/NAME/
   config.yaml      the resolved config
   metrics.jsonl    one JSON object a line; TensorBoard's files beside it in logs/
   backbone/        transformers layout, see `checkpoints.weights`
+  adapter/         PEFT layout, see `checkpoints.adapters`
+  heads/           heads.safetensors and heads.json, see `checkpoints.heads`
   state/           training states, see `checkpoints.state`
   figures/
 """
@@ -24,6 +26,7 @@ class RunFolder:
     def __init__(self, path: Path):
         self.path = Path(path)
         self.backbone, self.state, self.figures = path / "backbone", path / "state", path / "figures"
+        self.adapter, self.heads = path / "adapter", path / "heads"
 
     @classmethod
     def create(cls, path: Path, recipe: str, config: dict[str, Any]) -> "RunFolder":

@@ -83,6 +83,10 @@ class PackInfo:
     plan: str
     """Fingerprint of what was asked for: clips, labels, options."""
 
+    def describe_splits(self) -> str:
+        """Clips and hours of every split in words."""
+        return ", ".join(f"{name} {part['clips']} clips ({part['hours']:.2f} h)" for name, part in self.splits.items())
+
 
 class Pack:
     """A pack that is open for reading: immutable, memory-mapped, and cheap to hand to other processes."""

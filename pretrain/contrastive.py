@@ -29,8 +29,11 @@ from tqdm import tqdm
 from backbones.builders import untrained_backbone
 from backbones.log_mel import RATE, compare_statistics, frames_of
 from backbones.mae import DECODERS
+from backbones.optimisation import count_parameters, learning_rate, parameter_groups
 from checkpoints.config import as_yaml_values, recipe_config, run_command
 from checkpoints.errors import CheckpointError
+from checkpoints.lifecycle import finish, open_run, report, restore, start_trackers, store
+from checkpoints.loop import Clock, StopSignal, agreed, describe_device, use_cores
 from checkpoints.run import RunFolder
 from checkpoints.state import Progress
 from checkpoints.weights import find_backbone
@@ -41,14 +44,12 @@ from data.errors import DataError
 from data.labels import LabelTable
 from data.loader import TrainBatches
 from data.mixing import Mixing
+from data.opening import OFFLINE_PACK, open_pack
 from data.pack import Pack
 from data.sampler import Share
 from pretrain.embedding_model import EmbeddingModel, cached_backward, reconstruction_mean, weighted
 from pretrain.embedding_scores import EmbeddingEvaluation, collapse_of, describe
-from pretrain.lifecycle import OFFLINE_PACK, finish, open_pack, open_run, report, restore, start_trackers, store
 from pretrain.objectives import Margins, classes_of, objective_losses, parse_objective
-from pretrain.optimisation import count_parameters, learning_rate, parameter_groups
-from pretrain.progress import Clock, StopSignal, agreed, use_cores
 
 RECIPE = "pretrain/contrastive.py"
 ERRORS = (CheckpointError, DataError)
@@ -349,14 +350,10 @@ def announce(
     order: BalancedOrder, num_steps: int,
 ) -> None:  # fmt: skip
     """Says once what will be done."""
-    hours = ", ".join(
-        f"{name} {part['clips']} clips ({part['hours']:.2f} h)" for name, part in pack.info.splits.items()
-    )
     total, backbone = count_parameters(model.parameters()), count_parameters(model.encoder.parameters())
-    precision = "float32" if accelerator.mixed_precision == "no" else f"{accelerator.mixed_precision} mixed precision"
     accelerator.print(
         f"init     {init or 'untrained'}\n"
-        f"pack     {config.data}: {hours}\n"
+        f"pack     {config.data}: {pack.info.describe_splits()}\n"
         f"batches  {order.describe()}; {config.num_views()} view(s) of each\n"
         f"model    {config.backbone}: backbone {backbone / 1e6:.2f} M, dropped after training "
         f"{(total - backbone) / 1e6:.2f} M parameters\n"
@@ -364,7 +361,7 @@ def announce(
         f"clips    {config.clip_seconds:g} s\n"
         f"steps    {num_steps} ({num_steps / order.steps_per_epoch:.2f} epochs) of {config.batch_size} clips on "
         f"{accelerator.num_processes} process(es)\n"
-        f"device   {accelerator.device}, {precision}, {torch.get_num_threads()} thread(s)\n"
+        f"device   {describe_device(accelerator)}\n"
         f"run      {run.path}"
     )
     front_end = getattr(model.encoder, "log_mel", None)

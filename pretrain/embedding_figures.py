@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from sklearn.manifold import TSNE
 from torch import Tensor
 
+from checkpoints.figures import INK, MUTED
 from data.taxonomy import FAMILIES, GENRES
-from pretrain.figures import INK, MUTED
 
 COLOURS = (
     "#1f5fa8", "#e08a00", "#5ab4e8", "#c1272d", "#7b3fa0", "#7a4a21", "#ec7fc0", "#00785a", "#b3a800", "#23c9b0",

@@ -21,7 +21,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from backbones.log_mel import LogMel
+from backbones.log_mel import LogMel, log_mel_statistics
+from checkpoints.figures import save
 from checkpoints.run import RunFolder
 from checkpoints.weights import save_backbone
 from data.augment import Augmentation
@@ -30,20 +31,20 @@ from data.labels import LabelTable
 from data.loader import heads_of_clips
 from data.pack import Pack
 from data.relation import relation
+from data.spread import spread
 from losses.classes import centroid_distance
 from losses.collapse import effective_rank, embedding_std
-from pretrain.embedding_figures import distance_histogram, embedding_map, family_distances
-from pretrain.embedding_model import EmbeddingModel
-from pretrain.figures import save
-from pretrain.objectives import Classes
-from pretrain.probes import classify, linear_probe, log_mel_statistics, spread
-from pretrain.retrieval import (
+from losses.probes import classify, linear_probe
+from losses.retrieval import (
     alignment,
     distance_of_wrong_neighbours,
     mean_distance_of_depths,
     retrieval,
     uniformity,
 )
+from pretrain.embedding_figures import distance_histogram, embedding_map, family_distances
+from pretrain.embedding_model import EmbeddingModel
+from pretrain.objectives import Classes
 
 Embed = Callable[[Tensor, Tensor | None], Tensor]
 """From float waveforms ``(B, S)`` and their ``num_samples`` to embeddings ``(B, E)``."""

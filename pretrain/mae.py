@@ -28,8 +28,11 @@ from backbones.ast_encoder import attention_for
 from backbones.builders import untrained_backbone
 from backbones.log_mel import RATE, compare_statistics, frames_of
 from backbones.mae import DECODERS, MaskedAutoencoder
+from backbones.optimisation import WeightAverage, count_parameters, learning_rate, parameter_groups
 from checkpoints.config import as_yaml_values, recipe_config, run_command
 from checkpoints.errors import CheckpointError
+from checkpoints.lifecycle import finish, open_run, report, restore, start_trackers, store
+from checkpoints.loop import Clock, StopSignal, agreed, describe_device, mixed_dtype, use_cores
 from checkpoints.run import RunFolder
 from checkpoints.state import Progress
 from checkpoints.weights import find_backbone
@@ -38,14 +41,12 @@ from data.errors import DataError
 from data.labels import LabelTable
 from data.loader import TrainBatches
 from data.mixing import Mixing
+from data.opening import OFFLINE_PACK, open_pack
 from data.pack import Pack
 from data.sampler import GlobalOrder, Share
 from losses.masked_patches import masked_patch_loss
-from pretrain.lifecycle import OFFLINE_PACK, finish, open_pack, open_run, report, restore, start_trackers, store
-from pretrain.optimisation import WeightAverage, count_parameters, learning_rate, parameter_groups
 from pretrain.probes import ProbeClips
-from pretrain.progress import Clock, StopSignal, agreed, mixed_dtype, use_cores
-from pretrain.validation import Evaluation, target_for
+from pretrain.validation import Evaluation, describe, target_for
 
 RECIPE = "pretrain/mae.py"
 ERRORS = (CheckpointError, DataError)
@@ -261,7 +262,7 @@ def main(config: Config) -> RunFolder:
             report(accelerator, run, bar, progress, config.batch_size, values | clock.lap())
         if is_last or (eval_every and progress.step % eval_every == 0):
             with clock.paused():
-                report(accelerator, run, bar, progress, config.batch_size, evaluation(run, progress.step))
+                report(accelerator, run, bar, progress, config.batch_size, evaluation(run, progress.step), describe)
         must_stop, must_save = agreed(accelerator, stop.received, clock.is_time_to_save())
         if is_last or must_stop or must_save:
             with clock.paused():
@@ -298,21 +299,17 @@ def announce(
     order: GlobalOrder, share: Share, num_steps: int,
 ) -> None:  # fmt: skip
     """Says once what will be done."""
-    hours = ", ".join(
-        f"{name} {part['clips']} clips ({part['hours']:.2f} h)" for name, part in pack.info.splits.items()
-    )
     encoder, decoder = (count_parameters(part.parameters()) / 1e6 for part in (model.encoder, model.decoder))
     freq, time_ = model.encoder.grid
-    precision = "float32" if accelerator.mixed_precision == "no" else f"{accelerator.mixed_precision} mixed precision"
     accelerator.print(
         f"init     {config.init or 'untrained'}\n"
-        f"pack     {config.data}: {hours}\n"
+        f"pack     {config.data}: {pack.info.describe_splits()}\n"
         f"model    {config.backbone} {config.preset}: encoder {encoder:.2f} M, decoder {decoder:.2f} M parameters\n"
         f"clips    {model.encoder.num_samples / RATE:.3f} s, {freq} x {time_} patches of {config.patch_size}, "
         f"{config.mask_ratio:.0%} masked ({config.mask}), {config.clones} mask(s) each\n"
         f"steps    {num_steps} ({num_steps / order.steps_per_epoch:.2f} epochs) of {config.batch_size} clips = "
         f"{share.per_device(config.batch_size)} per device x {share.num_processes} process(es) x {share.accumulation}\n"
-        f"device   {accelerator.device}, {precision}, {torch.get_num_threads()} thread(s)\n"
+        f"device   {describe_device(accelerator)}\n"
         f"run      {run.path}"
     )
     front_end = model.encoder.log_mel

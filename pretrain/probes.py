@@ -6,28 +6,23 @@ test clips (balanced accuracy), so that a font with many guitars does not decide
 Shapes: N clips, E embedding size, F mel bins.
 """
 
-from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import balanced_accuracy_score
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from backbones.ast_encoder import AstBackbone
-from backbones.log_mel import LogMel
+from backbones.log_mel import LogMel, log_mel_statistics
 from backbones.pooling import OF_LAYERS, pool
 from data.labels import LabelTable
 from data.loader import Batch, heads_of_clips
 from data.pack import Pack
+from data.spread import spread
 from losses.collapse import effective_rank, embedding_std
+from losses.probes import classify
 
-NEIGHBOURS = 10
 BATCH = 32
 
 
@@ -87,29 +82,6 @@ class ProbeClips:
         )
 
 
-def spread(rows: np.ndarray, label: np.ndarray, group: np.ndarray, size: int) -> np.ndarray:
-    """Takes at most `size` of some rows, round after round: one of each label a round, from its groups in turn; sorted.
-
-    Args:
-        rows: row numbers of the pack.
-        label: int64 ``(N,)``, as of all clips of the pack; -1 is never taken.
-        group: of all clips of the pack.
-    """
-    generator = np.random.default_rng(0)
-    queues = []
-    for value in np.unique(label[rows][label[rows] >= 0]):
-        members = generator.permutation(rows[label[rows] == value])
-        before, order = Counter(), []  # how many clips of its timbre come before each clip
-        for name in group[members]:
-            order.append(before[name])
-            before[name] += 1
-        queues.append(members[np.argsort(order, kind="stable")])
-    rounds = [
-        queue[place] for place in range(max(map(len, queues), default=0)) for queue in queues if place < len(queue)
-    ]
-    return np.sort(np.array(rounds[:size], dtype=np.int64))
-
-
 def probe(embed: Callable[[Batch], Tensor], clips: ProbeClips, num_samples: int) -> dict[str, float]:
     """Scores an embedding.
 
@@ -133,20 +105,6 @@ def probe(embed: Callable[[Batch], Tensor], clips: ProbeClips, num_samples: int)
     }
 
 
-def classify(train: np.ndarray, train_class: np.ndarray, test: np.ndarray, test_class: np.ndarray) -> dict[str, float]:
-    """Balanced accuracy of ``knn`` and ``linear`` that learn from embeddings ``(N, E)`` and are tested on others."""
-    knn = KNeighborsClassifier(min(NEIGHBOURS, len(train)), metric="cosine", weights="distance")
-    return {
-        name: float(balanced_accuracy_score(test_class, model.fit(train, train_class).predict(test)))
-        for name, model in (("knn", knn), ("linear", linear_probe()))
-    }
-
-
-def linear_probe() -> Pipeline:
-    """Logistic regression on standardised features."""
-    return make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000, C=0.1))
-
-
 @torch.no_grad()
 def embeddings(embed: Callable[[Batch], Tensor], batches: Iterator[Batch]) -> np.ndarray:
     """Embeddings ``(N, E)`` of all clips of some batches, float32."""
@@ -161,16 +119,6 @@ def backbone_embedding(backbone: AstBackbone, device: torch.device, pooling: str
         return pool(backbone(batch.waveform, batch.num_samples, hidden=pooling in OF_LAYERS), pooling)
 
     return embed
-
-
-def log_mel_statistics(log_mel: LogMel, waveform: Tensor, num_samples: Tensor | None) -> Tensor:
-    """Mean and standard deviation of every mel bin over a clip's frames, ``(B, 2 F)``: what no learning gives."""
-    values, num_frames = log_mel(waveform, num_samples)
-    is_sound = (torch.arange(values.shape[1], device=values.device) < num_frames[:, None])[..., None]
-    count = num_frames.clamp(min=1)[:, None]
-    mean = (values * is_sound).sum(1) / count
-    variance = ((values - mean[:, None]).square() * is_sound).sum(1) / count
-    return torch.cat([mean, variance.sqrt()], dim=1)
 
 
 def log_mel_embedding(log_mel: LogMel, device: torch.device) -> Callable[[Batch], Tensor]:

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from backbones.ast_encoder import AstBackbone, log_mel_of
 from backbones.mae import MaskedAutoencoder, Reconstruction, take_tokens
+from backbones.optimisation import WeightAverage
+from checkpoints.figures import save
 from checkpoints.run import RunFolder
 from checkpoints.weights import save_backbone
 from data.loader import heads_of_clips
@@ -27,8 +29,7 @@ from losses.masked_patches import (
     mean_of_visible,
     normalised_patches,
 )
-from pretrain.figures import reconstructions, save
-from pretrain.optimisation import WeightAverage
+from pretrain.figures import reconstructions
 from pretrain.probes import ProbeClips, backbone_embedding, log_mel_embedding, probe
 
 BATCH = 32

@@ -10,9 +10,9 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from checkpoints.figures import save
 from data.taxonomy import FAMILIES, GENRES
 from pretrain.embedding_figures import COLOURS, MARKERS, distance_histogram, embedding_map, family_distances
-from pretrain.figures import save
 
 
 def unit_of(rows: int) -> Tensor:

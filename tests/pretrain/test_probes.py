@@ -9,11 +9,11 @@ import torch
 from backbones.ast_encoder import AstBackbone
 from backbones.log_mel import LogMel
 from backbones.mae import MaskedAutoencoder
+from backbones.optimisation import WeightAverage, learning_rate, parameter_groups
 from data.clip import Labels, LabelSet
 from data.loader import heads_of_clips
 from data.taxonomy import FAMILIES
 from data.writer import write_pack
-from pretrain.optimisation import WeightAverage, learning_rate, parameter_groups
 from pretrain.probes import ProbeClips, log_mel_embedding, probe
 from pretrain.validation import masked_errors, target_for
 

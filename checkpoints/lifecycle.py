@@ -1,4 +1,4 @@
-"""From the pack a run reads to the folder it leaves: what every recipe does before, between and after its steps."""
+"""The life of a run folder: what every recipe does to it before, between and after its steps."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,40 +10,11 @@ from accelerate.utils import broadcast_object_list
 from torch import nn
 from tqdm import tqdm
 
+from backbones.optimisation import WeightAverage
+from checkpoints.figures import curves, save
+from checkpoints.loop import generator_states, restore_generators
 from checkpoints.run import RunFolder
 from checkpoints.state import Progress, load_state, newest_good_state, save_state
-from data.errors import DataError
-from data.pack import INFO_NAME, Pack
-from data.prepare import prepare_gm
-from pretrain.figures import curves, save
-from pretrain.optimisation import WeightAverage
-from pretrain.progress import generator_states, restore_generators
-from pretrain.validation import describe
-
-OFFLINE_PACK = Path("packs/gm")
-VERIFIED_BYTES = 4 << 30
-"""Packs up to this size are compared with their checksums before every run, which takes a second a gigabyte or less."""
-
-
-def open_pack(folder: Path, accelerator: Accelerator) -> Pack:
-    """Opens the pack; the offline pack is rendered first if it is not there.
-
-    A pack of a few gigabytes is read and verified; larger ones are only looked over, `data.describe --verify` reads
-    them.
-
-    Raises:
-        DataError: it is no pack, is damaged, or has no training split.
-    """
-    if accelerator.is_main_process and folder == OFFLINE_PACK and not (folder / INFO_NAME).is_file():
-        print(f"{folder} is not there yet: rendering the offline pack")
-        prepare_gm(folder)
-    accelerator.wait_for_everyone()
-    pack = Pack.open(folder)
-    if pack.info.log_mel_std is None:
-        raise DataError(f"{folder} has no training clips to learn from; prepare a pack that has a training split")
-    if accelerator.is_main_process and sum(pack.info.shard_bytes) <= VERIFIED_BYTES:
-        pack.verify()
-    return pack
 
 
 def open_run(accelerator: Accelerator, recipe: str, config: dict[str, Any], path: Path, is_resumed: bool) -> RunFolder:
@@ -68,18 +39,18 @@ def start_trackers(accelerator: Accelerator, run: RunFolder, config: dict[str, A
 
 def report(
     accelerator: Accelerator, run: RunFolder, bar: tqdm, progress: Progress, batch_size: int, values: dict[str, float],
-    describe: Callable[[dict[str, float]], str] = describe,
+    describe: Callable[[dict[str, float]], str] | None = None,
 ) -> None:  # fmt: skip
     """Hands the numbers of a step or of an evaluation to metrics.jsonl, the trackers and the screen.
 
     Args:
-        describe: an evaluation in words; that of a masked autoencoder by default.
+        describe: puts the scores of an evaluation into words; None where the numbers are those of a step.
     """
     accelerator.log(values, step=progress.step)
     if not accelerator.is_main_process or not values:
         return
     run.log({"step": progress.step, "clips": progress.step * batch_size} | values | progress.counters)
-    if "loss" in values:
+    if describe is None:
         bar.set_postfix_str(
             f"loss {values['loss']:.4f}, {values['clips_per_s']:.0f} clips/s, wait {values['wait_share']:.1%}"
         )

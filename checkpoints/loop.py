@@ -110,6 +110,12 @@ def mixed_dtype(accelerator: Accelerator) -> torch.dtype:
     return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(accelerator.mixed_precision, torch.float32)
 
 
+def describe_device(accelerator: Accelerator) -> str:
+    """Where a run computes, and how exactly, in words."""
+    precision = "float32" if accelerator.mixed_precision == "no" else f"{accelerator.mixed_precision} mixed precision"
+    return f"{accelerator.device}, {precision}, {torch.get_num_threads()} thread(s)"
+
+
 def generator_states(accelerator: Accelerator) -> dict[str, torch.Tensor]:
     """The state of torch's generators on every process, as ``cpu.0`` and ``cuda.0`` for process 0."""
     kinds = {"cpu": torch.get_rng_state()}

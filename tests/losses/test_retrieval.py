@@ -9,7 +9,7 @@ from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from pytorch_metric_learning.utils.inference import CustomKNN
 from torch.nn.functional import normalize
 
-from pretrain.retrieval import (
+from losses.retrieval import (
     alignment,
     distance_of_wrong_neighbours,
     mean_distance_of_depths,

@@ -1,0 +1,192 @@
+"""A fine-tuned network: a backbone, adapted or not, a pooling, and heads that share one pass through it.
+
+In a run folder it is three things: ``backbone/`` as it was before adapters (transformers' layout), ``adapter/`` (PEFT's
+layout; not there for the methods that add none) and ``heads/`` with all that predicts and what it was trained for.
+
+Shapes: B batch, S samples, N patches, K kept patches, D width, E embedding size, C classes of a head.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from checkpoints.adapters import load_adapter, save_adapter
+from checkpoints.heads import load_heads, save_heads
+from peft import PeftModel
+from torch import Tensor, nn
+
+from backbones.ast_encoder import Tokens
+from backbones.builders import Backbone
+from backbones.masking import draw_mask
+from backbones.pooling import OF_LAYERS, POOLINGS, AttentivePooling, pool
+from checkpoints.errors import CheckpointError
+from checkpoints.run import RunFolder
+from checkpoints.weights import load_backbone, save_backbone
+from finetune.heads import Heads, HeadSpec
+
+RECIPE = "finetune/adapters.py"
+ADDS_NOTHING = ("head", "full")
+"""Methods without an adapter: the backbone as it is, or all of it trained."""
+
+
+class FineTuned(nn.Module):
+    """Waveform to the logits of every head.
+
+    Args:
+        backbone: any of `backbones.builders`, already adapted.
+        adapted: the `PeftModel` around the backbone's model, which knows how to save what was added; None without.
+        method: how the backbone was adapted, one of `finetune.methods.METHODS`.
+        pooling: one of `backbones.pooling.POOLINGS`, or ``attentive``.
+        specs, form, hidden, sections: see `finetune.heads.Heads`.
+        num_samples: samples of the clips it is trained on.
+
+    Attributes:
+        thresholds: of every binary head, ``(C,)``: a class sounds where its probability reaches it; 0.5 until chosen.
+        scores: what was reached when it was saved.
+    """
+
+    def __init__(
+        self, backbone: Backbone, adapted: PeftModel | None, method: str, pooling: str, specs: list[HeadSpec],
+        form: str, hidden: int, sections: int, num_samples: int,
+    ):  # fmt: skip
+        super().__init__()
+        if pooling not in (*POOLINGS, "attentive"):
+            raise ValueError(f"pooling is one of {', '.join(POOLINGS)} or attentive, not {pooling}")
+        self.backbone = backbone
+        self._adapted = (adapted,)  # in a tuple, or its parameters would be listed twice
+        self.method, self.pooling, self.num_samples = method, pooling, num_samples
+        self.form, self.hidden, self.sections = form, hidden, sections
+        self.attention = AttentivePooling(backbone.width) if pooling == "attentive" else None
+        size = backbone.width * (2 if pooling == "mean_max_layers" else 1)
+        self.heads = Heads(specs, size, backbone.width, form, hidden, sections)
+        self.thresholds = {spec.name: torch.full((len(spec.classes),), 0.5) for spec in specs if spec.kind == "binary"}
+        self.scores: dict[str, float] = {}
+
+    @property
+    def specs(self) -> list[HeadSpec]:
+        """What each head answers."""
+        return self.heads.specs
+
+    @property
+    def adapted(self) -> PeftModel | None:
+        """The adapter around the backbone's model; None for the methods that add none."""
+        return self._adapted[0]
+
+    def embed(
+        self, waveform: Tensor, num_samples: Tensor | None = None, keys: Tensor | None = None, patchout: float = 0.0
+    ) -> tuple[Tensor, Tokens]:
+        """The embedding ``(B, E)`` and the tokens that it was pooled from.
+
+        Args:
+            keys: int64 ``(B,)``, what patches are left out by; needed for `patchout` alone.
+            patchout: share of the patches that the network does not see (Koutini et al. 2022, arXiv 2110.05069,
+                section 2.1); for backbones on the log-mel.
+        """
+        if patchout:
+            tokens = self._patched_out(waveform, num_samples, keys, patchout)
+        else:
+            tokens = self.backbone(waveform, num_samples, hidden=self.pooling in OF_LAYERS)
+        if self.attention is not None:
+            return self.attention(tokens.tokens, tokens.is_padding), tokens
+        return pool(tokens, self.pooling), tokens
+
+    def forward(
+        self, waveform: Tensor, num_samples: Tensor | None = None, keys: Tensor | None = None, patchout: float = 0.0
+    ) -> dict[str, Tensor]:
+        """Logits ``(B, C)`` of every head, float32.
+
+        Args:
+            waveform: float in [-1, 1], ``(B, S)``, at 16 kHz.
+            num_samples: int64 ``(B,)``, how many of the S samples are sound; None means all.
+            keys, patchout: see `embed`.
+        """
+        embedding, tokens = self.embed(waveform, num_samples, keys, patchout)
+        return {name: logits.float() for name, logits in self.heads(embedding, tokens).items()}
+
+    @torch.no_grad()
+    def probabilities(self, waveform: Tensor, num_samples: Tensor | None = None) -> dict[str, Tensor]:
+        """Probabilities ``(B, C)``: of each class by itself, or over the classes of a head that knows one of them."""
+        return self.heads.probabilities(self(waveform, num_samples))
+
+    def _patched_out(self, waveform: Tensor, num_samples: Tensor | None, keys: Tensor, share: float) -> Tokens:
+        patches, is_padding = self.backbone.patches(waveform, num_samples)  # (B, N, A)
+        keep = draw_mask(keys, self.backbone.grid, share, is_padding=is_padding).ids_keep  # (B, K)
+        rows = torch.arange(len(patches), device=patches.device)[:, None]
+        kept_padding = None if is_padding is None else is_padding[rows, keep]
+        return Tokens(self.backbone.encode_visible(patches[rows, keep], keep, kept_padding), kept_padding, [])
+
+    def save(self, run: RunFolder) -> None:
+        """Writes what training changes: the adapter, or all of the backbone, and the heads.
+
+        The frozen backbone is written once, by `save_base`.
+        """
+        if self.method == "full":
+            save_backbone(self.backbone, run.backbone)
+        if self.adapted is not None:
+            save_adapter(self.adapted, run.adapter)
+        save_heads(run.heads, self._head_tensors(), self._description())
+
+    def _head_tensors(self) -> dict[str, Tensor]:
+        own = {"heads": self.heads} | ({} if self.attention is None else {"attention": self.attention})
+        return {f"{part}.{name}": value for part, module in own.items() for name, value in module.state_dict().items()}
+
+    def _description(self) -> dict[str, Any]:
+        names = ("method", "pooling", "form", "hidden", "sections", "num_samples", "scores")
+        return {
+            "backbone": self.backbone.kind,
+            **{name: getattr(self, name) for name in names},
+            "heads": [{"name": spec.name, "kind": spec.kind, "classes": list(spec.classes)} for spec in self.specs],
+            "thresholds": {name: values.tolist() for name, values in self.thresholds.items()},
+        }
+
+    @classmethod
+    def load(cls, path: Path, device: torch.device | str = "cpu") -> "FineTuned":
+        """Reads a run of `finetune/adapters.py`.
+
+        Raises:
+            CheckpointError: no such run, one that has not saved yet, or parts of it are missing or do not fit.
+        """
+        run = RunFolder.open(Path(path), RECIPE)
+        tensors, description = load_heads(run.heads)
+        backbone = load_backbone(run.backbone)
+        try:
+            method = description["method"]
+            if backbone.kind != description["backbone"]:
+                raise CheckpointError(
+                    f"{run.heads} were trained on a backbone of kind {description['backbone']}, {run.backbone} holds "
+                    f"one of kind {backbone.kind}; put the right one there"
+                )
+            specs = [HeadSpec(head["name"], head["kind"], tuple(head["classes"])) for head in description["heads"]]
+            settings = {name: description[name] for name in ("pooling", "form", "hidden", "sections", "num_samples")}
+            adapted = None if method in ADDS_NOTHING else load_adapter(backbone, run.adapter)
+            model = cls(backbone, adapted, method, specs=specs, **settings)
+            model.thresholds = {name: torch.tensor(values) for name, values in description["thresholds"].items()}
+            model.scores = description["scores"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{run.heads}/heads.json is damaged or of another version ({error!r})") from error
+        model.load_heads(tensors, run.heads)
+        return model.to(device).eval()
+
+    def load_heads(self, tensors: Mapping[str, Tensor], source: Path) -> None:
+        """Takes over the weights of heads and pooling.
+
+        Raises:
+            CheckpointError: they were made for another width, or for other classes.
+        """
+        own = self._head_tensors()
+        for name in sorted(own.keys() | tensors.keys()):
+            found = [tuple(values[name].shape) if name in values else None for values in (tensors, own)]
+            if found[0] != found[1]:
+                raise CheckpointError(
+                    f"the heads in {source} do not fit: {name} is {found[0] or 'missing'} there, "
+                    f"{found[1] or 'nothing'} was expected; they belong to another backbone or other classes"
+                )
+        with torch.no_grad():
+            for name, value in own.items():
+                value.copy_(tensors[name])
+
+
+def save_base(backbone: Backbone, run: RunFolder) -> None:
+    """Writes the backbone as it is before anything is added to it."""
+    save_backbone(backbone, run.backbone)
