@@ -1,4 +1,4 @@
-"""What a pretraining step does to weights besides the gradient: decay groups, schedule, moving average."""
+"""What a training step does to weights besides the gradient: decay groups, schedule, moving average."""
 
 import math
 from collections.abc import Iterable
@@ -32,21 +32,30 @@ def learning_rate(step: int, peak: float, num_steps: int, num_warmup: int, floor
 
 
 class WeightAverage:
-    """Exponential moving average of a module's parameters; its tensors keep the parameters' names.
+    """Average over steps of a module's trained parameters; its tensors keep the parameters' names.
 
-    ``average = decay * average + (1 - decay) * weight`` after step t, with ``decay = min(decay, (1 + t) / (10 + t))``
-    so that the first steps are forgotten soon, as TensorFlow's ExponentialMovingAverage does.
+    Exponential: ``average = decay * average + (1 - decay) * weight`` after step t, with
+    ``decay = min(decay, (1 + t) / (10 + t))`` so that the first steps are forgotten soon, as TensorFlow's
+    ExponentialMovingAverage does. Or, from a step on, the plain mean (Izmailov et al. 2018, arXiv 1803.05407,
+    algorithm 1); before it, the weights themselves.
+
+    Args:
+        decay: of the exponential average.
+        uniform_from: steps before the plain mean begins, which then takes the exponential one's place.
     """
 
-    def __init__(self, module: nn.Module, decay: float):
-        self.decay = decay
-        self.tensors = {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
-        self._weights = dict(module.named_parameters())
+    def __init__(self, module: nn.Module, decay: float, uniform_from: int | None = None):
+        self.decay, self.uniform_from = decay, uniform_from
+        self._weights = {name: weight for name, weight in module.named_parameters() if weight.requires_grad}
+        self.tensors = {name: weight.detach().clone() for name, weight in self._weights.items()}
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Takes in the weights as they are after `step` steps."""
         decay = min(self.decay, (1 + step) / (10 + step))
+        if self.uniform_from is not None:
+            number = max(1, step - self.uniform_from)  # of the weights that are averaged, these included
+            decay = 1 - 1 / number
         torch._foreach_lerp_(list(self.tensors.values()), list(self._weights.values()), 1 - decay)
 
     @torch.no_grad()

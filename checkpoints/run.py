@@ -11,6 +11,7 @@ runs/NAME/
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +62,21 @@ class RunFolder:
         Raises:
             CheckpointError: there is none.
         """
+        found = cls.all(folder, (recipe,))
+        if not found:
+            raise CheckpointError(f"a run of {recipe} was expected in {folder}/, none was found; start one first")
+        return found[0]
+
+    @classmethod
+    def all(cls, folder: Path, recipes: Sequence[str]) -> "list[RunFolder]":
+        """The runs of some recipes among the folders of `folder`, those first that were written to last."""
         found = []
         for config in folder.glob("*/config.yaml"):
             run = cls(config.parent)
-            if run.config().get("recipe") == recipe:
+            if run.config().get("recipe") in recipes:
                 written = [path.stat().st_mtime for path in (config, run.metrics, run.state) if path.exists()]
                 found.append((max(written), run.path.name, run))
-        if not found:
-            raise CheckpointError(f"a run of {recipe} was expected in {folder}/, none was found; start one first")
-        return max(found)[2]
+        return [run for _, _, run in sorted(found, key=lambda entry: entry[:2], reverse=True)]
 
     @property
     def metrics(self) -> Path:

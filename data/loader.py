@@ -104,9 +104,9 @@ def as_floats(samples: Tensor) -> Tensor:
 class CropReader:
     """Reads crops of one length, with their labels."""
 
-    def __init__(self, pack: Pack, num_samples: int):
+    def __init__(self, pack: Pack, num_samples: int, labels: LabelTable | None = None):
         self.pack, self.num_samples = pack, num_samples
-        self.labels = LabelTable(pack)
+        self.labels = labels or LabelTable(pack)
 
     def read(self, rows: np.ndarray, starts: np.ndarray, keys: np.ndarray) -> Batch:
         """Crops of the clips `rows` from the samples `starts`."""
@@ -174,6 +174,7 @@ class TrainBatches(Dataset):
         backgrounds: row numbers of what may be heard behind the clips, as `LabelTable.non_instruments` gives them; each
             clip gets one, unless there are none.
         views: crops of each clip, one behind the other, each with streams, partners and background of its own.
+        labels: what is known of the clips; all that the pack says if left out.
     """
 
     def __init__(
@@ -187,8 +188,9 @@ class TrainBatches(Dataset):
         mixing: Mixing | None = None,
         backgrounds: np.ndarray | None = None,
         views: int = 1,
+        labels: LabelTable | None = None,
     ):
-        self.reader = CropReader(pack, num_samples)
+        self.reader = CropReader(pack, num_samples, labels)
         self.rows, self.order, self.share, self.streams, self.views = rows, order, share, streams, views
         is_mixed = mixing is not None and mixing.probability > 0
         self.partners = Partners(self.reader.labels, rows, mixing) if is_mixed else None

@@ -10,16 +10,17 @@ from data.errors import DataError
 from data.pack import Pack
 
 
-def selected_rows(pack: Pack, split: str, sources: Sequence[str]) -> np.ndarray:
+def selected_rows(pack: Pack, split: str | None, sources: Sequence[str]) -> np.ndarray:
     """Row numbers of the clips of a split that come from some sources, int64 ``(N,)``, ascending.
 
     Args:
+        split: None takes all of them.
         sources: beginnings of ids, as ``openmic``, or ``gm/*/band`` for a part of a source; none takes every clip.
 
     Raises:
         DataError: no clip of the pack, in whatever split, has an id that begins like one of them.
     """
-    rows = pack.rows(split)
+    rows = np.arange(len(pack)) if split is None else pack.rows(split)
     if not sources:
         return rows
     ids = pack.column("id")

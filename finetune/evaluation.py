@@ -1,18 +1,141 @@
-"""What the heads say of whole clips: windows of the trained length, their probabilities averaged.
+"""What the heads say of whole clips: windows of the trained length, their probabilities averaged; and which run is best.
 
 Shapes: N clips, W windows, C classes of a head.
 """
 
+import json
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
+from accelerate import Accelerator
+from torch import Tensor
 
+from backbones.optimisation import WeightAverage, count_parameters
+from checkpoints.figures import save
+from checkpoints.files import replacing
+from checkpoints.run import RunFolder
+from checkpoints.state import Progress
 from data.loader import CropReader
 from data.pack import Pack
+from data.selection import selected_rows
+from finetune.figures import figures_of
 from finetune.model import FineTuned
-from finetune.scores import Predictions
+from finetune.protocols import PROTOCOLS, TestProtocol, protocol_scores
+from finetune.scores import Predictions, score, score_table
+from finetune.setup import sources_of
 from finetune.targets import targets_of
+from finetune.thresholds import choose_thresholds
+
+if TYPE_CHECKING:
+    from finetune.adapters import Config
 
 BATCH = 32
+
+
+class Evaluation:
+    """Scores the heads on the validation split on schedule and keeps the best network; tests that in the end.
+
+    Everything runs on the main process, while the others wait.
+    """
+
+    def __init__(
+        self, config: "Config", accelerator: Accelerator, run: RunFolder, model: FineTuned,
+        average: WeightAverage | None, pack: Pack, other: Pack | None,
+    ):  # fmt: skip
+        self.config, self.accelerator, self.run, self.model, self.average = config, accelerator, run, model, average
+        self.pack, self.tested = pack, other or pack
+        self.validated = selected_rows(pack, "validation", sources_of(config))
+        # Another pack is of other makes: the sources of ours say nothing of it, unless they were asked for.
+        sources = sources_of(config) if other is None else config.sources or []
+        rows = selected_rows(self.tested, "test", sources)
+        is_whole = other is not None and len(rows) == 0
+        self.test_rows = selected_rows(other, None, sources) if is_whole else rows
+        if accelerator.is_main_process:
+            source = "" if other is None else f" of {other.folder}"
+            accelerator.print(
+                f"scored   {len(self.validated)} validation clips, {len(self.test_rows)} test clips{source}"
+            )
+
+    def __call__(self, progress: Progress) -> dict[str, float]:
+        """Scores the network as it is; keeps it if it is the best. Returns scores, empty but on the main process."""
+        values: dict[str, float] = {}
+        if self.accelerator.is_main_process:
+            if self.average:
+                self.average.swap()
+            rows = _spread(self.validated, self.config.eval_clips)
+            if len(rows):
+                predictions = predict_clips(self.model, self.pack, rows, self._assume_complete)
+                self.model.thresholds = choose_thresholds(predictions, self.model.specs)
+                values = score(predictions, self.model.specs, self.model.thresholds)
+                values["validation_score"] = mean_score(values)
+            is_best = values.get("validation_score", 0.0) >= progress.counters["best_score"]
+            if is_best or not len(rows):
+                progress.counters["best_score"] = values.get("validation_score", 0.0)
+                self.model.scores = values
+                self.model.save(self.run)
+            progress.counters["since_best"] = 0 if is_best else progress.counters["since_best"] + 1
+            if self.average:
+                self.average.swap()
+        self.accelerator.wait_for_everyone()
+        return values
+
+    def final(self, progress: Progress, seconds: float) -> dict[str, dict[str, float]]:
+        """Tests what was kept, on all clips, with thresholds from the whole validation split; writes scores.json.
+
+        Args:
+            seconds: of training.
+        """
+        if not self.accelerator.is_main_process:
+            return {}
+        model = FineTuned.load(self.run.path, self.accelerator.device)
+        found: dict[str, dict[str, float]] = {}
+        if len(self.validated):
+            predictions = predict_clips(model, self.pack, self.validated, self._assume_complete)
+            model.thresholds = choose_thresholds(predictions, model.specs)
+            found["validation"] = score(predictions, model.specs, model.thresholds)
+        if len(self.test_rows):
+            predictions = predict_clips(model, self.tested, self.test_rows, frozenset())
+            found["test"] = score(predictions, model.specs, model.thresholds)
+            print(f"\n{score_table(predictions, model.specs, model.thresholds)}\n")
+            for name, figure in figures_of(predictions, model.specs).items():
+                save(figure, self.run.figures / f"{name}.png")
+            if self.config.protocol != "none":
+                protocol = PROTOCOLS[self.config.protocol]
+                found["protocol"] = scores_by(protocol, model, self.tested, self.test_rows)
+                reported = ", ".join(
+                    f"{name} {found['protocol'][f'{protocol.name}_{key}']:.3f}"
+                    for key, name in protocol.reported.items() if f"{protocol.name}_{key}" in found["protocol"]
+                )  # fmt: skip
+                print(f"by the protocol of {protocol.name}: {reported}")
+        model.scores = found.get("test", found.get("validation", {}))
+        model.save(self.run)
+        trained = (parameter for parameter in self.model.backbone.parameters() if parameter.requires_grad)
+        summary = {
+            **found,
+            "seconds": seconds,
+            "steps": progress.step,
+            "trainable": count_parameters(trained),
+            "parameters": count_parameters(self.model.backbone.parameters()),
+        }
+        with replacing(self.run.path / "scores.json") as temporary:
+            temporary.write_text(json.dumps(summary, indent=2) + "\n")
+        return found
+
+    @property
+    def _assume_complete(self) -> frozenset[str]:
+        return frozenset(self.config.assume_complete)
+
+
+def mean_score(values: dict[str, float]) -> float:
+    """What a run is judged by: mean average precision, or accuracy, in the mean over heads."""
+    main = [value for key, value in values.items() if key.endswith(("_map", "_accuracy"))]
+    return sum(main) / len(main) if main else 0.0
+
+
+def _spread(rows: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` of the rows, drawn once and for all."""
+    return np.sort(np.random.default_rng(0).permutation(rows)[:count])
 
 
 def window_starts(num_samples: int, window: int) -> np.ndarray:
@@ -22,26 +145,41 @@ def window_starts(num_samples: int, window: int) -> np.ndarray:
 
 
 @torch.no_grad()
-def predict_clips(
-    model: FineTuned, pack: Pack, rows: np.ndarray, assume_complete: frozenset[str], device: torch.device
-) -> Predictions:
-    """Probabilities of whole clips, the mean over their windows, beside what is known of them.
+def predict_windows(model: FineTuned, pack: Pack, rows: np.ndarray) -> tuple[dict[str, Tensor], Tensor]:
+    """Probabilities ``(W, C)`` of the windows of some clips, and the clip, 0 to N - 1, of each: int64 ``(W,)``.
 
     The model is left as it was found, training or not.
     """
     starts = [window_starts(int(pack.num_samples[row]), model.num_samples) for row in rows]
     clip = np.repeat(np.arange(len(rows)), [len(own) for own in starts])  # (W,)
     first, reader = np.concatenate(starts), CropReader(pack, model.num_samples)
-    sums = {spec.name: torch.zeros(len(rows), len(spec.classes)) for spec in model.specs}
-    was_training = model.training
+    parts: dict[str, list[Tensor]] = {spec.name: [] for spec in model.specs}
+    was_training, device = model.training, next(model.parameters()).device
     model.eval()
     for begin in range(0, len(clip), BATCH):
         part = slice(begin, begin + BATCH)
         keys = np.zeros((len(clip[part]), 1), dtype=np.int64)
         batch = reader.read(rows[clip[part]], first[part], keys).to(device)
         for name, values in model.probabilities(batch.waveform, batch.num_samples).items():
-            sums[name].index_add_(0, torch.from_numpy(clip[part]), values.cpu())
+            parts[name].append(values.cpu())
     model.train(was_training)
-    count = torch.from_numpy(np.bincount(clip, minlength=len(rows)))[:, None]
-    targets = targets_of(reader.labels.take(rows), model.specs, assume_complete)
-    return Predictions({name: values / count for name, values in sums.items()}, targets)
+    return {name: torch.cat(values) for name, values in parts.items()}, torch.from_numpy(clip)
+
+
+def predict_clips(model: FineTuned, pack: Pack, rows: np.ndarray, assume_complete: frozenset[str]) -> Predictions:
+    """Probabilities of whole clips, the mean over their windows, beside what is known of them."""
+    windows, clip = predict_windows(model, pack, rows)
+    count = torch.bincount(clip, minlength=len(rows))[:, None]
+    labels = CropReader(pack, model.num_samples).labels.take(rows)
+    pooled = {
+        name: values.new_zeros(len(rows), values.shape[1]).index_add_(0, clip, values) / count
+        for name, values in windows.items()
+    }
+    return Predictions(pooled, targets_of(labels, model.specs, assume_complete))
+
+
+def scores_by(protocol: TestProtocol, model: FineTuned, pack: Pack, rows: np.ndarray) -> dict[str, float]:
+    """The scores that a protocol reports, of some clips."""
+    windows, clip = predict_windows(model, pack, rows)
+    labels = CropReader(pack, model.num_samples).labels.take(rows)
+    return protocol_scores(protocol, protocol.ask(windows, model.specs), clip, protocol.targets(labels))

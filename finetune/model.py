@@ -89,7 +89,11 @@ class FineTuned(nn.Module):
             tokens = self.backbone(waveform, num_samples, hidden=self.pooling in OF_LAYERS)
         if self.attention is not None:
             return self.attention(tokens.tokens, tokens.is_padding), tokens
-        return pool(tokens, self.pooling), tokens
+        embedding = pool(tokens, self.pooling)
+        if self.pooling in OF_LAYERS:
+            # DDP waits for a gradient of every parameter, and the norm behind the last layer has no part in these.
+            embedding = embedding + 0.0 * tokens.tokens.mean(dim=(1, 2))[:, None]
+        return embedding, tokens
 
     def forward(
         self, waveform: Tensor, num_samples: Tensor | None = None, keys: Tensor | None = None, patchout: float = 0.0
@@ -119,7 +123,7 @@ class FineTuned(nn.Module):
     def save(self, run: RunFolder) -> None:
         """Writes what training changes: the adapter, or all of the backbone, and the heads.
 
-        The frozen backbone is written once, by `save_base`.
+        The frozen backbone is there already: it is written before anything is added to it.
         """
         if self.method == "full":
             save_backbone(self.backbone, run.backbone)
@@ -185,8 +189,3 @@ class FineTuned(nn.Module):
         with torch.no_grad():
             for name, value in own.items():
                 value.copy_(tensors[name])
-
-
-def save_base(backbone: Backbone, run: RunFolder) -> None:
-    """Writes the backbone as it is before anything is added to it."""
-    save_backbone(backbone, run.backbone)

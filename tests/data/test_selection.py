@@ -32,6 +32,10 @@ def test_clips_are_chosen_by_how_their_ids_begin(sources, rows):
     assert selected_rows(NamedClips(), "train", sources).tolist() == rows
 
 
+def test_without_a_split_all_clips_are_there():
+    assert selected_rows(NamedClips(), None, []).tolist() == [0, 1, 2, 3]
+
+
 def test_a_source_of_another_split_only_gives_nothing():
     assert selected_rows(NamedClips(), "train", ["gmx"]).tolist() == []
 

@@ -1,0 +1,194 @@
+"""What `finetune/adapters.py` does before its first step: which clips, which heads, which network, and saying so."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from accelerate import Accelerator
+from data.weighted import WeightedOrder, balancing_weights
+
+from backbones.builders import Backbone, untrained_backbone
+from backbones.log_mel import RATE, compare_statistics, frames_of
+from backbones.optimisation import count_parameters, parameter_groups
+from checkpoints.errors import CheckpointError
+from checkpoints.loop import describe_device
+from checkpoints.run import RunFolder
+from checkpoints.weights import find_backbone, save_backbone
+from data.errors import DataError
+from data.label_share import share_of_labels
+from data.labels import LabelTable
+from data.opening import OFFLINE_PACK
+from data.pack import Pack
+from data.predominant import PredominantTable
+from data.sampler import GlobalOrder
+from data.selection import selected_rows
+from finetune.heads import HeadSpec
+from finetune.methods import METHODS, adapt
+from finetune.model import FineTuned
+from finetune.objective import Trained
+from finetune.targets import heads_for, left_out
+
+if TYPE_CHECKING:
+    from finetune.adapters import Config
+
+PRETRAINING = ("pretrain/mae.py", "pretrain/contrastive.py")
+OFFLINE_SOURCES = ["gm/*/band", "gm/*/effect", "gm/noise"]
+"""Of the offline pack: what sounds together, and what is no instrument. Its single notes are for pretraining."""
+
+
+def sources_of(config: "Config") -> list[str]:
+    """Beginnings of the ids of the clips that take part; all if there are none."""
+    if config.sources is None:
+        return OFFLINE_SOURCES if config.data == OFFLINE_PACK else []
+    return config.sources
+
+
+def table_of(config: "Config", pack: Pack) -> LabelTable:
+    """The labels that training knows."""
+    return PredominantTable(pack) if config.predominant_only else LabelTable(pack)
+
+
+def rows_of(config: "Config", pack: Pack, table: LabelTable) -> np.ndarray:
+    """The training clips.
+
+    Raises:
+        DataError: there are none.
+    """
+    rows = selected_rows(pack, "train", sources_of(config))
+    if len(rows) == 0:
+        raise DataError(f"{pack.folder} has no training clips of {', '.join(sources_of(config))}; give other --sources")
+    return rows if config.label_share == 1 else share_of_labels(table, rows, config.label_share, config.seed)
+
+
+def specs_of(config: "Config", table: LabelTable, rows: np.ndarray, accelerator: Accelerator) -> list[HeadSpec]:
+    """The heads that the labels allow, of those that were asked for; says what was left out.
+
+    Raises:
+        CheckpointError: a head that was asked for is unknown or cannot be learned, or no head is left.
+    """
+    kinds = {name: "classes" for name, loss in config.head_losses.items() if loss.endswith("cross_entropy")}
+    assume_complete = frozenset(config.assume_complete)
+    specs = heads_for(table, rows, kinds, assume_complete)
+    reasons = left_out(table, rows, kinds, assume_complete)
+    wanted = config.heads or [spec.name for spec in specs if config.head_weights.get(spec.name, 1.0) > 0]
+    allowed = [spec.name for spec in specs]
+    for name in wanted:
+        if name not in allowed:
+            reason = reasons.get(name, f"heads are of {', '.join(allowed) or 'nothing here'}")
+            raise CheckpointError(f"--heads asks for {name}, which these training clips cannot teach: {reason}")
+    for name, reason in reasons.items():
+        if config.heads is None or name in config.heads:
+            accelerator.print(f"left out {name}: {reason}")
+    if not wanted:
+        raise CheckpointError("no head is left to train; give clips with labels, or weights above 0")
+    if config.consistency and not {"instrument", "family"} <= set(wanted):
+        raise CheckpointError("--consistency needs the heads instrument and family; train both, or leave it out")
+    return [spec for spec in specs if spec.name in wanted]
+
+
+def order_of(config: "Config", table: LabelTable, rows: np.ndarray, parts: int) -> GlobalOrder | WeightedOrder:
+    """Which clips each global batch holds; of fewer clips than a batch, all of them.
+
+    Args:
+        parts: processes x micro-batches, which a batch is shared out over.
+    """
+    batch_size = config.batch_size
+    if config.balance != "none":
+        return WeightedOrder(balancing_weights(table, rows, config.balance), batch_size, config.seed)
+    if len(rows) < batch_size:
+        batch_size = max(parts, len(rows) // parts * parts)
+    return GlobalOrder(len(rows), batch_size, config.seed)
+
+
+def find_init(config: "Config") -> str | None:
+    """The backbone to start from; None for an untrained one.
+
+    The newest pretraining run of the right kind counts, and a run that is resumed goes on from its own.
+    """
+    if config.resume:
+        return str(RunFolder(config.out).backbone)
+    if config.init != "newest":
+        return None if config.init == "untrained" else config.init
+    for run in RunFolder.all(Path("runs"), PRETRAINING):
+        if (run.backbone / "config.json").is_file() and run.config().get("backbone", "ast") == config.backbone:
+            return str(run.path)
+    return None
+
+
+def build_model(
+    config: "Config", pack: Pack, init: str | None, specs: list[HeadSpec], num_steps: int,
+    keep: Callable[[Backbone], None],
+) -> FineTuned:  # fmt: skip
+    """The backbone, adapted, under untrained heads.
+
+    Args:
+        num_steps: of the run, which AdaLoRA plans by.
+        keep: is called with the backbone before anything is added to it.
+    """
+    num_samples = round(config.clip_seconds * RATE)
+    num_frames = frames_of(num_samples)
+    if init is None:
+        mean, std = pack.info.log_mel_mean, pack.info.log_mel_std
+        backbone = untrained_backbone(config.backbone, config.preset, num_frames, mean, std)
+    else:
+        backbone = find_backbone(init, config.backbone)
+        if hasattr(backbone, "resized"):
+            backbone = backbone.resized(num_frames)
+    keep(backbone)
+    adapted = adapt(backbone, config.method, config.adapter, num_steps)
+    return FineTuned(
+        backbone, adapted, config.method, config.pooling, specs, config.head_form, config.head_hidden,
+        config.sections, num_samples,
+    )  # fmt: skip
+
+
+def save_base(backbone: Backbone, run: RunFolder, accelerator: Accelerator, is_resumed: bool) -> None:
+    """Writes the backbone as it is before anything is added to it, once."""
+    if accelerator.is_main_process and not is_resumed:
+        save_backbone(backbone, run.backbone)
+    accelerator.wait_for_everyone()
+
+
+def groups_of(config: "Config", trainable: Trained) -> list[dict[str, Any]]:
+    """Parameter groups with their ``part``, ``backbone`` or ``heads``, and its ``peak`` learning rate."""
+    backbone_lr = config.lr or METHODS[config.method].learning_rate
+    inside = {id(parameter) for parameter in trainable.model.backbone.parameters()}
+    groups = []
+    for group in parameter_groups(trainable, config.weight_decay):
+        for part, peak in (("backbone", backbone_lr), ("heads", config.head_lr)):
+            own = [parameter for parameter in group["params"] if (id(parameter) in inside) == (part == "backbone")]
+            if own:
+                groups.append({**group, "params": own, "part": part, "peak": peak, "lr": peak})
+    return groups
+
+
+def announce(
+    config: "Config", accelerator: Accelerator, run: RunFolder, pack: Pack, model: FineTuned, order: Any,
+    num_rows: int, num_steps: int, init: str | None,
+) -> None:  # fmt: skip
+    """Says once what will be done."""
+    trained = count_parameters(parameter for parameter in model.backbone.parameters() if parameter.requires_grad)
+    total = count_parameters(model.backbone.parameters())
+    heads = count_parameters(model.parameters()) - total
+    base = total if model.adapted is None else total - trained
+    told = ", ".join(f"{spec.name} ({len(spec.classes)})" for spec in model.specs)
+    accelerator.print(
+        f"init     {init or 'untrained'}\n"
+        f"pack     {config.data}: {pack.info.describe_splits()}\n"
+        f"clips    {num_rows} to learn from, {config.clip_seconds:g} s of each\n"
+        f"model    {config.backbone}: {base / 1e6:.2f} M parameters; {config.method} trains {trained / 1e6:.3f} M "
+        f"({trained / base:.2%}), heads {heads / 1e6:.3f} M\n"
+        f"heads    {told}; {config.head_form}, pooling {config.pooling}\n"
+        f"steps    {num_steps} ({num_steps / order.steps_per_epoch:.2f} epochs) of {order.batch_size} clips on "
+        f"{accelerator.num_processes} process(es); learning rate "
+        f"{config.lr or METHODS[config.method].learning_rate:g}, of heads {config.head_lr:g}\n"
+        f"device   {describe_device(accelerator)}\n"
+        f"run      {run.path}"
+    )
+    front_end = getattr(model.backbone, "log_mel", None)
+    warning = front_end and compare_statistics(
+        (front_end.mean, front_end.std), (pack.info.log_mel_mean, pack.info.log_mel_std)
+    )
+    if warning:
+        accelerator.print(f"warning  {warning}")
