@@ -154,7 +154,7 @@ class _Attention(nn.Module):
         scores = F.linear(F.layer_norm(tokens.tokens, (width,)), self.query * width**-0.5)  # (B, N, C)
         if tokens.is_padding is not None:
             scores = scores.masked_fill(tokens.is_padding[..., None], torch.finfo(scores.dtype).min)
-        share = scores.softmax(dim=1, dtype=torch.float32)
+        share = scores.softmax(dim=1, dtype=torch.promote_types(scores.dtype, torch.float32))
         # A weighted mean of tokens gives the mean of what they give, which takes C numbers of a token and not C * D.
         return (share * F.linear(tokens.tokens, self.weight)).sum(dim=1) + self.bias
 
