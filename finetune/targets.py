@@ -148,17 +148,15 @@ def _sentences(spec: HeadSpec, present: np.ndarray, absent: np.ndarray, is_assum
     """Why classes of a list, or pitches, are left out."""
     never = [name for name, has, lacks in zip(spec.classes, present, absent, strict=True) if lacks and not has]
     always = [name for name, has, lacks in zip(spec.classes, present, absent, strict=True) if has and not lacks]
-    sentences = []
-    if never and (spec.name != "pitch" or not present.any()):
-        alone = " alone" if spec.kind == "classes" and spec.name in SETS else ""
-        sentences.append(f"no clip is known to have {_listed(never)}{alone}")
     if always and spec.kind == "classes":
-        sentences.append(f"no clip is known to have another {spec.name} than {always[0]}")
-    elif always:
-        advice = (
-            "" if is_assumed else f"; --assume_complete [{spec.name}] would take what a list does not name as absent"
-        )
-        sentences.append(f"no clip is known to lack {_listed(always)}{advice}")
+        return [f"no clip is known to have another {spec.name} than {always[0]}"]
+    sentences = []
+    if never and spec.name in SETS:
+        alone = " alone" if spec.kind == "classes" else ""
+        sentences.append(f"no clip is known to have {_listed(never)}{alone}")
+    if always:
+        advice = f"; --assume_complete [{spec.name}] would take what a list does not name as absent"
+        sentences.append(f"no clip is known to lack {_listed(always)}{'' if is_assumed else advice}")
     return sentences
 
 
@@ -169,9 +167,7 @@ def _own_genres(table: LabelTable, rows: np.ndarray) -> list[str]:
     for first in range(0, len(rows), ROWS_AT_ONCE) if own else ():
         counts += (table.column("genre", rows[first : first + ROWS_AT_ONCE])[:, len(GENRES) :] == 1).sum(axis=0)
     found = [name for name, count in zip(own, counts, strict=True) if count]
-    return (
-        [f"the taxonomy has no genre {_listed(found)}; add what is to be learned to data/taxonomy.py"] if found else []
-    )
+    return [f"the taxonomy has no genre {_listed(found)}, data/taxonomy.py is where to add it"] if found else []
 
 
 def _counted(

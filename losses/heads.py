@@ -69,7 +69,7 @@ def class_loss(
     own = torch.where(is_known, target, 0)
     loss = F.cross_entropy(logits, own, reduction="none")
     if focal:
-        is_own = F.one_hot(own, logits.shape[1]).bool()
+        is_own = torch.arange(logits.shape[1], device=own.device) == own[:, None]
         log_others = logits.masked_fill(is_own, float("-inf")).logsumexp(dim=1) - logits.logsumexp(dim=1)  # log(1 - p)
         loss = loss * (focal * log_others).exp()
     if class_weight is not None:

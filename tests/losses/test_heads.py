@@ -184,6 +184,14 @@ def test_half_precision_is_widened():
     assert class_loss(logits.half(), torch.zeros(6, dtype=torch.long), is_known[:, 0]).total.dtype == torch.float32
 
 
+def test_nothing_waits_for_the_device():
+    # On the meta device there are no values: whatever looks at one, and so would wait for a GPU, raises.
+    logits, target, is_known, weight = (torch.as_tensor(one).to("meta") for one in (random(6, 4), *answers(6, 4)))
+    assert binary_loss(logits, target, is_known, weight, 2.0).total.is_meta
+    assert class_loss(logits, target.argmax(dim=1), is_known[:, 0], weight, 2.0).total.is_meta
+    assert family_consistency(logits, logits, target[0].long()).total.is_meta
+
+
 ROWS, SIZE = 4, 3
 
 
