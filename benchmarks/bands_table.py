@@ -18,7 +18,9 @@ HEADLINES = ("instrument_f1_macro", "instrument_map")
 """Those of them that goals and figure are about."""
 NAMES = {
     "mfcc_svm": "MFCC + SVM",
-    "log_mel": "log-mel statistics, linear",
+    "classic_svm": "classic features + SVM",
+    "recurrent": "LSTM with attention",
+    "mobilenets": "MobileNets",
     "linear_probe": "linear probe",
     "head": "head only",
     "lora": "LoRA",
@@ -27,11 +29,12 @@ NAMES = {
 }
 """What a row's method is called, by its key."""
 PRETRAINED, UNTRAINED = "pretrained", "untrained"
-ADAPTERS, PROBES = ("lora", "bottleneck"), ("mfcc_svm", "log_mel", "linear_probe")
+ADAPTERS, PROBES = ("lora", "bottleneck"), ("mfcc_svm", "classic_svm", "linear_probe")
 CLEARLY = 0.02
 """By how much an adapter's score lies over another's where it beats it clearly."""
-COLOURS = {"mfcc_svm": MUTED, "log_mel": "#b5b5b5", "linear_probe": "#6b6b28", "head": "#8b4aa0", "lora": "#1f5fa8",
-           "bottleneck": "#3b8c4f", "full": "#c2571a"}  # fmt: skip
+COLOURS = {"mfcc_svm": MUTED, "classic_svm": "#b5b5b5", "recurrent": "#b03a5b", "mobilenets": "#d78fa2",
+           "linear_probe": "#6b6b28", "head": "#8b4aa0", "lora": "#1f5fa8", "bottleneck": "#3b8c4f",
+           "full": "#c2571a"}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class Row:
     method: str
     """A key of `NAMES`."""
     start: str
-    """Of what weights: `PRETRAINED`, `UNTRAINED`, or nothing where no network takes part."""
+    """Of what weights: `PRETRAINED`, `UNTRAINED`, or nothing where the backbone takes no part."""
     share: float
     """Of the training clips, in (0, 1]."""
     runs: dict[int, dict[str, Any]]
@@ -60,7 +63,7 @@ class Row:
         return mean_and_spread(self.values(score)) if self.runs else ""
 
     def size(self) -> str:
-        """Parameters of the backbone that are trained, in thousands, and their share of all; nothing without one."""
+        """Thousands of the backbone's parameters that are trained, and their share; nothing where none are counted."""
         run = next(iter(self.runs.values()), {})
         trained, total = run.get("trainable"), run.get("parameters")
         return f"{trained / 1e3:,.1f} ({trained / total:.2%})" if total else ""

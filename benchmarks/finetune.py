@@ -146,7 +146,7 @@ def builders_of(kind: str) -> dict[str, Callable[[str, int], Candidate]]:
 def step_mib(kind: str, names: list[str], preset: str, batch_size: int) -> dict[str, float]:
     """The most memory that steps take beyond model and optimizer, each candidate in a fresh process, in MiB."""
     context = multiprocessing.get_context("forkserver")  # imports once, and its children begin small
-    context.set_forkserver_preload(["benchmarks.finetune"])
+    context.set_forkserver_preload(["benchmarks.step", "finetune.model"])
     with context.Pool(1, maxtasksperchild=1) as pool:
         found = pool.starmap(_step_mib, [(kind, name, preset, batch_size) for name in names], chunksize=1)
     return dict(zip(names, found, strict=True))
@@ -180,14 +180,17 @@ def compare(
     for name, candidate in candidates.items():
         trained = count_parameters(values for values in candidate.model.parameters() if values.requires_grad)
         step = [f"{memory[name]:,.0f}", f"{shares[name]:.2f}"] if name in memory else ["", ""]
-        rows.append([
-            name, f"{1 / statistics.median(a_sample[name]):,.3g}" if times[name] < 1000 else
-            f"{1 / statistics.median(a_sample[name]):,.0f}", f"{times[name]:,.2f}", f"{trained / 1e6:.2f}", *step,
-        ])  # fmt: skip
+        rate = number(1 / statistics.median(a_sample[name]))
+        rows.append([name, rate, number(times[name]), f"{trained / 1e6:.3f}", *step])
     header = [kind, "samples / core-s", f"x {PEER}", "M trained", "step, MiB", f"of {PEER}"]
     print(f"\n{preset}, clips of {SECONDS[kind]:g} s, batches of {batch_size}, one thread\n")
     print(table(header, rows), flush=True)
     return times, shares
+
+
+def number(value: float) -> str:
+    """Three digits, or all before the point."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def main() -> None:

@@ -59,8 +59,8 @@ def test_rates_are_a_clip_and_memory_is_a_share_of_the_peers(monkeypatch, capsys
     assert shares == pytest.approx({PEER: 1, FULL: 0.45, LORA: 0.2, HEAD: 0.05})
     lines = {line.split("|")[1].strip(): line for line in capsys.readouterr().out.splitlines() if "|" in line}
     cells = [cell.strip() for cell in lines[LORA].split("|")[2:-1]]
-    assert (cells[0], cells[1], cells[3:]) == ("4", "8.00", ["400", "0.20"])
-    assert [cell.strip() for cell in lines[PROBE].split("|")[2:4]] == ["5,000", "10,000.00"]
+    assert (cells[0], cells[1], cells[3:]) == ("4", "8", ["400", "0.20"])
+    assert [cell.strip() for cell in lines[PROBE].split("|")[2:4]] == ["5,000", "10,000"]
 
 
 def test_goals_are_those_of_the_issue(monkeypatch, capsys):
