@@ -1,4 +1,4 @@
-"""What the heads say of whole clips: windows of the trained length, their probabilities averaged; and which run is best.
+"""What the heads say of whole clips, and which network is the best: windows of the trained length, averaged.
 
 Shapes: N clips, W windows, C classes of a head.
 """

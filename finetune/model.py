@@ -3,7 +3,7 @@
 In a run folder it is three things: ``backbone/`` as it was before adapters (transformers' layout), ``adapter/`` (PEFT's
 layout; not there for the methods that add none) and ``heads/`` with all that predicts and what it was trained for.
 
-Shapes: B batch, S samples, N patches, K kept patches, D width, E embedding size, C classes of a head.
+Shapes: B batch, S samples, D width, E embedding size, C classes of a head.
 """
 
 from collections.abc import Mapping
@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from checkpoints.adapters import load_adapter, save_adapter
-from checkpoints.heads import load_heads, save_heads
 from peft import PeftModel
 from torch import Tensor, nn
 
 from backbones.ast_encoder import Tokens
 from backbones.builders import Backbone
-from backbones.masking import draw_mask
+from backbones.patchout import patched_out
 from backbones.pooling import OF_LAYERS, POOLINGS, AttentivePooling, pool
+from checkpoints.adapters import load_adapter, save_adapter
 from checkpoints.errors import CheckpointError
+from checkpoints.heads import load_heads, save_heads
 from checkpoints.run import RunFolder
 from checkpoints.weights import load_backbone, save_backbone
 from finetune.heads import Heads, HeadSpec
@@ -80,11 +80,10 @@ class FineTuned(nn.Module):
 
         Args:
             keys: int64 ``(B,)``, what patches are left out by; needed for `patchout` alone.
-            patchout: share of the patches that the network does not see (Koutini et al. 2022, arXiv 2110.05069,
-                section 2.1); for backbones on the log-mel.
+            patchout: share of the patches that the network does not see, see `backbones.patchout`.
         """
         if patchout:
-            tokens = self._patched_out(waveform, num_samples, keys, patchout)
+            tokens = patched_out(self.backbone, waveform, num_samples, keys, patchout)
         else:
             tokens = self.backbone(waveform, num_samples, hidden=self.pooling in OF_LAYERS)
         if self.attention is not None:
@@ -112,13 +111,6 @@ class FineTuned(nn.Module):
     def probabilities(self, waveform: Tensor, num_samples: Tensor | None = None) -> dict[str, Tensor]:
         """Probabilities ``(B, C)``: of each class by itself, or over the classes of a head that knows one of them."""
         return self.heads.probabilities(self(waveform, num_samples))
-
-    def _patched_out(self, waveform: Tensor, num_samples: Tensor | None, keys: Tensor, share: float) -> Tokens:
-        patches, is_padding = self.backbone.patches(waveform, num_samples)  # (B, N, A)
-        keep = draw_mask(keys, self.backbone.grid, share, is_padding=is_padding).ids_keep  # (B, K)
-        rows = torch.arange(len(patches), device=patches.device)[:, None]
-        kept_padding = None if is_padding is None else is_padding[rows, keep]
-        return Tokens(self.backbone.encode_visible(patches[rows, keep], keep, kept_padding), kept_padding, [])
 
     def save(self, run: RunFolder) -> None:
         """Writes what training changes: the adapter, or all of the backbone, and the heads.

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from backbones.ast_encoder import Tokens
 from backbones.mae import MaskedAutoencoder, Reconstruction
+from backbones.patchout import patched_out
 from backbones.pooling import OF_LAYERS, AttentivePooling, pool
 from backbones.projector import Projector
 from losses.classes import ClassCentres
@@ -59,9 +60,20 @@ class EmbeddingModel(nn.Module):
         """The backbone."""
         return self.alone if self.autoencoder is None else self.autoencoder.encoder
 
-    def embed(self, waveform: Tensor, num_samples: Tensor | None) -> Tensor:
-        """The embedding ``(B, E)`` that outlives training."""
-        tokens: Tokens = self.encoder(waveform, num_samples, hidden=self.pooling in OF_LAYERS)
+    def embed(
+        self, waveform: Tensor, num_samples: Tensor | None, keys: Tensor | None = None, patchout: float = 0.0
+    ) -> Tensor:
+        """The embedding ``(B, E)`` that outlives training.
+
+        Args:
+            keys: int64 ``(B,)``, what patches are left out by; needed for `patchout` alone.
+            patchout: share of the patches that the network does not see, see `backbones.patchout`.
+        """
+        tokens: Tokens = (
+            patched_out(self.encoder, waveform, num_samples, keys, patchout)
+            if patchout
+            else self.encoder(waveform, num_samples, hidden=self.pooling in OF_LAYERS)
+        )
         if self.attention is not None:
             return self.attention(tokens.tokens, tokens.is_padding)
         embedding = pool(tokens, self.pooling)
@@ -71,20 +83,22 @@ class EmbeddingModel(nn.Module):
         return embedding
 
     def forward(
-        self, waveform: Tensor, num_samples: Tensor | None, keys: Tensor, mask: dict[str, Any] | None = None
-    ) -> Projected:
+        self, waveform: Tensor, num_samples: Tensor | None, keys: Tensor, mask: dict[str, Any] | None = None,
+        patchout: float = 0.0,
+    ) -> Projected:  # fmt: skip
         """Projects a batch and, with a decoder and a mask, reconstructs its masked patches.
 
         Args:
             waveform: float in [-1, 1], ``(B, S)``.
             num_samples: int64 ``(B,)``, or None where all of it is sound.
-            keys: int64 ``(B,)``, what masks are drawn from.
+            keys: int64 ``(B, 2)``: what masks are drawn from, and what patches are left out by.
             mask: arguments of `MaskedAutoencoder.forward` that choose masks; None for no reconstruction.
+            patchout: see `embed`.
         """
         reconstruction = None
         if self.autoencoder is not None and mask is not None:
-            reconstruction = self.autoencoder(waveform, keys[:, None], num_samples, **mask)
-        unit = self.projector(self.embed(waveform, num_samples))
+            reconstruction = self.autoencoder(waveform, keys[:, :1], num_samples, **mask)
+        unit = self.projector(self.embed(waveform, num_samples, keys[:, 1], patchout))
         return Projected(unit, None if self.centres is None else self.centres(), reconstruction)
 
 
@@ -120,7 +134,7 @@ def weighted(weights: Mapping[str, float], means: Mapping[str, Tensor]) -> Tenso
 
 def cached_backward(
     accelerator: Accelerator, trained: nn.Module, inputs: Inputs, size: int, mask: dict[str, Any] | None,
-    weights: Mapping[str, float], terms_of: Callable[..., dict[str, Tensor]],
+    patchout: float, weights: Mapping[str, float], terms_of: Callable[..., dict[str, Tensor]],
 ) -> dict[str, Tensor]:  # fmt: skip
     """The gradient of a contrastive loss over a batch of which only `size` rows fit into memory at a time.
 
@@ -138,7 +152,7 @@ def cached_backward(
     """
     parts = list(chunks_of(inputs, size))
     with torch.no_grad():
-        outs = [trained(*part) for part in parts]
+        outs = [trained(*part, patchout=patchout) for part in parts]
     unit = torch.cat([out.unit for out in outs]).requires_grad_()
     centres = None if outs[0].centres is None else outs[0].centres.clone().requires_grad_()
     means = terms_of(unit=unit, centres=centres)
@@ -148,7 +162,7 @@ def cached_backward(
         is_last = number == len(parts) - 1
         # DDP exchanges gradients in the last pass, when they are whole.
         with nullcontext() if is_last else accelerator.no_sync(trained):
-            out = trained(*part, mask)
+            out = trained(*part, mask, patchout)
             surrogate = (out.unit * of_part).sum()
             if centres is not None and is_last:
                 surrogate = surrogate + (out.centres * centres.grad).sum()

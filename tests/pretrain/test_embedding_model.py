@@ -59,6 +59,10 @@ def model_of(
     return EmbeddingModel(encoder or ast(), pooling, 12, 6, num_classes, decoder)
 
 
+def keys_of(rows: int) -> Tensor:
+    return torch.arange(2 * rows).view(rows, 2)
+
+
 def waveforms(rows: int = ROWS) -> tuple[Tensor, Tensor]:
     """Noise of other lengths, zeros behind it; at least one patch of each sounds."""
     generator = torch.Generator().manual_seed(1)
@@ -96,7 +100,7 @@ def test_every_pooling_hears_a_clip_alone_as_in_a_padded_batch(encoder: Callable
 def test_every_parameter_gets_a_gradient_as_processes_expect(pooling, decoder):
     model = model_of(ast(), pooling, 3, decoder)
     waveform, num_samples = waveforms(4)
-    out = model(waveform, num_samples, torch.arange(4), MASK if decoder else None)
+    out = model(waveform, num_samples, keys_of(4), MASK if decoder else None)
     sum(term.sum() for term in (out.unit, out.centres, *reconstruction_mean(out.reconstruction).values())).backward()
     assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
 
@@ -105,7 +109,7 @@ def test_what_a_step_needs_of_a_batch():
     waveform, num_samples = waveforms(3)
     for num_classes in (0, 5):
         for decoder in (None, DECODER):
-            model, keys = model_of(None, "mean", num_classes, decoder), torch.arange(3)
+            model, keys = model_of(None, "mean", num_classes, decoder), keys_of(3)
             for mask in (None, MASK):
                 out = model(waveform, num_samples, keys, mask)
                 assert out.unit.shape == (3, 6)
@@ -143,7 +147,7 @@ def test_the_encoder_is_stored_once(decoder, tmp_path):
 def test_every_clip_counts_alike_in_a_reconstruction():
     model = model_of(None, decoder=DECODER)
     waveform, num_samples = waveforms(6)
-    keys = torch.arange(6)
+    keys = keys_of(6)
     whole = reconstruction_mean(model(waveform, num_samples, keys, MASK).reconstruction)["mae"]
     clips = []
     for row in range(6):
@@ -184,7 +188,9 @@ def labels_of_batch() -> tuple[dict[str, Tensor], Tensor]:
     return labels, torch.tensor([0, 1, 2, 3, 4, 5, 6, 0, 8, 3, 10, 11])
 
 
-def gradients_of(accelerator: Accelerator, objective: str, size: int | None, own: slice) -> tuple[dict, dict]:
+def gradients_of(
+    accelerator: Accelerator, objective: str, size: int | None, own: slice, patchout: float = 0.0
+) -> tuple[dict, dict]:
     """The terms' means, and the gradient of every parameter, of a part of the batch; by plain or cached gradients."""
     weights, classes = parse_objective(objective), None
     has_classes = weights.keys() & {"center", "arcface"}
@@ -195,16 +201,16 @@ def gradients_of(accelerator: Accelerator, objective: str, size: int | None, own
     trained = accelerator.prepare(model)
     labels, number = labels_of_batch()
     waveform, num_samples = waveforms()
-    inputs = waveform[own], num_samples[own], torch.arange(ROWS)[own]
+    inputs = waveform[own], num_samples[own], keys_of(ROWS)[own]
     terms_of = partial(
         objective_losses, weights, MARGINS, labels={name: values[own] for name, values in labels.items()},
         clip=number[own], uniform=torch.empty(0), classes=classes,
     )  # fmt: skip
     mask = MASK if "mae" in weights else None
     if size:
-        means = cached_backward(accelerator, trained, inputs, size, mask, weights, terms_of)
+        means = cached_backward(accelerator, trained, inputs, size, mask, patchout, weights, terms_of)
     else:
-        out = trained(*inputs, mask)
+        out = trained(*inputs, mask, patchout)
         means = terms_of(unit=out.unit, centres=out.centres) | reconstruction_mean(out.reconstruction)
         accelerator.backward(weighted(weights, means))
     if "mae" in means:
@@ -230,6 +236,15 @@ def test_cached_gradients_are_the_plain_ones(objective):
     expected = gradients_of(accelerator, objective, None, everything)
     for size in (1, 5, ROWS, 100):
         assert_equal(gradients_of(accelerator, objective, size, everything), expected, f"{objective} by {size}")
+
+
+def test_cached_gradients_leave_the_same_patches_out():
+    plain, cached, whole = (
+        gradients_of(Accelerator(cpu=True), "supcon", size, slice(None), patchout)
+        for size, patchout in ((None, 0.5), (4, 0.5), (None, 0.0))
+    )
+    assert_equal(cached, plain, "patchout")
+    assert cached[0]["supcon"] != whole[0]["supcon"]
 
 
 def one_of_two(rank: int, rendezvous: str, folder: str) -> None:
