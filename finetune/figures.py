@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import matplotlib
 import numpy as np
 import torch
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_confusion_matrix
@@ -18,9 +19,9 @@ from finetune.scores import Predictions, class_scores
 from finetune.targets import Target
 
 MOST_NUMBERS = 24
-"""Classes up to which a matrix has its numbers written in."""
+"""Classes up to which a matrix has all its numbers written in; of larger ones those from 0.1 on."""
 MOST_NAMES = 64
-"""Classes up to which each has its name at the side."""
+"""Classes up to which each has its name at the side, and its numbers."""
 
 
 def figures_of(predictions: Predictions, specs: Sequence[HeadSpec]) -> dict[str, Figure]:
@@ -55,7 +56,7 @@ def confusion(predictions: Predictions, spec: HeadSpec) -> Figure:
     columns = rows if spec.kind == "binary" else np.flatnonzero((clips > 0) | (np.nan_to_num(table).sum(0) > 0))
     return _matrix(
         table[np.ix_(rows, columns)],
-        [f"{_words(spec.classes[row])}  {clips[row]:,}" for row in rows],
+        [f"{_words(spec.classes[row])} ({clips[row]:,})" for row in rows],
         [_words(spec.classes[column]) for column in columns],
         title,
     )
@@ -82,30 +83,32 @@ def _shares_taken(probability: Tensor, target: Target) -> tuple[np.ndarray, np.n
 
 
 def _matrix(table: np.ndarray, rows: list[str], columns: list[str], title: str) -> Figure:
-    longest = max(map(len, (*rows, *columns)), default=0)
-    side = float(np.clip(0.32 * max(table.shape, default=1), 3.2, 13))
-    figure = Figure(figsize=(side + 1.2 + 0.08 * longest, side + 0.6 + 0.06 * longest), layout="constrained")
+    most, longest = max(len(rows), len(columns)), max(map(len, (*rows, *columns)), default=0)
+    cell = float(np.clip(13 / max(most, 1), 0.14, 0.42))  # inches
+    size = [cell * max(count, 6) + 0.075 * longest for count in (len(columns), len(rows))]
+    figure = Figure(figsize=(size[0] + 1.4, size[1] + 0.7), layout="constrained")
     axis = figure.subplots()
     figure.suptitle(title, fontsize=10, color=INK)
     if not table.size:
         axis.set_axis_off()
         return figure
     palette = matplotlib.colormaps["Blues"].with_extremes(bad="#f4f4f4")
-    picture = axis.imshow(table, cmap=palette, vmin=0, vmax=1, interpolation="nearest")
-    if max(table.shape) <= MOST_NUMBERS:
-        for (row, column), value in np.ndenumerate(table):
-            if value >= 0.005:  # NaN is not
-                colour = "white" if value > 0.55 else INK
-                axis.text(column, row, f"{value:.2f}"[1:] if value < 0.995 else "1", ha="center", va="center",
-                          fontsize=7, color=colour)  # fmt: skip
-    for ticks, names, turn in ((axis.set_xticks, columns, {"rotation": 90}), (axis.set_yticks, rows, {})):
+    # Bent, so that what is confused a little can be told from what is not.
+    picture = axis.imshow(table, cmap=palette, norm=PowerNorm(0.7, 0, 1), interpolation="nearest")
+    least = 0.005 if most <= MOST_NUMBERS else 0.1
+    for (row, column), value in np.ndenumerate(table) if most <= MOST_NAMES else ():
+        if value >= least:  # NaN is not
+            text = f"{value:.2f}"[1:] if value < 0.995 else "1"
+            colour = "white" if picture.norm(value) > 0.6 else INK
+            axis.text(column, row, text, ha="center", va="center", fontsize=16 * cell + 1, color=colour)
+    for ticks, names, turn in ((axis.set_xticks, columns, 90), (axis.set_yticks, rows, 0)):
         every = -(-len(names) // MOST_NAMES)
-        ticks(range(0, len(names), every), names[::every], fontsize=8, color=INK, **turn)
-    axis.set_ylabel("sounds, in so many clips", fontsize=9, color=MUTED)
+        ticks(range(0, len(names), every), names[::every], fontsize=8, color=INK, rotation=turn)
+    axis.set_ylabel("sounds (in so many clips)", fontsize=9, color=MUTED)
     axis.set_xlabel("heard", fontsize=9, color=MUTED)
     axis.tick_params(length=0)
     axis.spines[:].set_color("#dddddd")
-    bar = figure.colorbar(picture, ax=axis, shrink=0.6, aspect=30, pad=0.02)
+    bar = figure.colorbar(picture, ax=axis, shrink=0.6, aspect=30, pad=0.02, format="%g")
     bar.ax.tick_params(labelsize=8)
     bar.outline.set_visible(False)
     return figure
@@ -129,8 +132,8 @@ def class_bars(predictions: Predictions, spec: HeadSpec) -> Figure:
     mean = f", mean {precision.mean():.3f}" if order else ": no class can be scored"
     axis.set_title(f"{spec.name}: average precision of each class{mean}", fontsize=10, color=INK, loc="left")
     axis.barh(places, precision, height=0.68, color=ACCENT, alpha=0.85, lw=0, label="average precision")
-    axis.scatter(chance, places, marker="|", s=70, color=INK, lw=1.4, label="by chance", zorder=3)
-    axis.scatter(auc, places, marker="D", s=16, color=SECOND, lw=0, label="ROC AUC", zorder=3)
+    axis.scatter(chance, places, marker="|", s=70, color=INK, lw=1.4, label="by chance", zorder=3, clip_on=False)
+    axis.scatter(auc, places, marker="D", s=16, color=SECOND, lw=0, label="ROC AUC", zorder=3, clip_on=False)
     for place, index in enumerate(order):
         text = f"{own.positives[index]:,} of {own.known[index]:,}"
         axis.text(1.015, place, text, va="center", fontsize=7.5, color=MUTED, clip_on=False)
