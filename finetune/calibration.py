@@ -1,0 +1,81 @@
+"""From what one or several classifiers say to probabilities that hold: logistic regression on their logits.
+
+Of one classifier that is Platt's scaling (Platt 1999, "Probabilistic Outputs for Support Vector Machines"), of several
+it is stacking (Wolpert 1992, "Stacked Generalization").
+
+Shapes: K classifiers, N clips, C classes of a head.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from finetune.heads import HeadSpec
+from finetune.targets import Target
+from losses.heads import binary_loss, class_loss
+
+PROBABLE = 1e-6
+"""The smallest probability that has a logit of its own, and one less the largest."""
+
+
+class Stack(NamedTuple):
+    """Weights of the logits of K classifiers."""
+
+    weight: Tensor
+    """``(K, C)``, positive; of a head that answers one class the same for all, ``(K, 1)``."""
+    bias: Tensor
+    """``(C,)``"""
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """``(K, N, C)`` to ``(N, C)``."""
+        return (logits * self.weight[:, None]).sum(dim=0) + self.bias
+
+
+def fit_stack(spec: HeadSpec, logits: Tensor, target: Target) -> Stack:
+    """Learns weights on clips that the classifiers have not learned from.
+
+    Weights are drawn to 1 / K and biases to 0, as by one clip more, so that a class of few clips keeps what was said of
+    it. As Platt has it, the N+ positives of a class are taken for ``(N+ + 1) / (N+ + 2)``, its N- negatives for
+    ``1 / (N- + 2)``.
+
+    Args:
+        logits: ``(K, N, C)``, of yes or no, or over the classes of a head that answers one.
+        target: ``(N, C)``, or ``(N,)`` of a head that answers one class.
+    """
+    parts, _, num_classes = logits.shape
+    is_binary = spec.kind == "binary"
+    value, is_known = target
+    if is_binary:
+        present = (value * is_known).sum(dim=0)
+        absent = is_known.sum(dim=0) - present
+        value = torch.where(value >= 0.5, (present + 1) / (present + 2), 1 / (absent + 2))
+    start = torch.full((parts, num_classes if is_binary else 1), 1 / parts, dtype=torch.float64)
+    raw = start.expm1().log().requires_grad_()  # softplus of it is the weight
+    bias = torch.zeros(num_classes, dtype=torch.float64, requires_grad=True)
+    free = [raw, bias] if is_binary else [raw]
+    optimizer = torch.optim.LBFGS(free, max_iter=200, line_search_fn="strong_wolfe")
+    logits = logits.double()
+
+    def objective() -> Tensor:
+        optimizer.zero_grad()
+        weight = softplus(raw)
+        loss = (binary_loss if is_binary else class_loss)(Stack(weight, bias)(logits), value, is_known).total
+        total = loss + ((weight - start).square().sum() + bias.square().sum() * 1e-2) / 2
+        total.backward()
+        return total
+
+    optimizer.step(objective)
+    return Stack(softplus(raw).detach().float(), bias.detach().float())
+
+
+def logits_of(spec: HeadSpec, probability: Tensor) -> Tensor:
+    """Logits whose sigmoid, or softmax, these probabilities ``(N, C)`` are."""
+    probability = probability.clamp(PROBABLE, 1 - PROBABLE)
+    return probability.logit() if spec.kind == "binary" else probability.log()
+
+
+def probabilities_of(spec: HeadSpec, logits: Tensor) -> Tensor:
+    """Probabilities of yes or no for each class ``(N, C)``, or over the classes of a head that answers one."""
+    return logits.sigmoid() if spec.kind == "binary" else logits.softmax(dim=1)
