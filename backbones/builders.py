@@ -1,30 +1,48 @@
 """Every kind of backbone by its name, behind one interface.
 
 A backbone maps a waveform to tokens, ``forward(waveform, num_samples, hidden) -> Tokens``, and has a ``kind``, a
-``width`` D, ``use_attention``, and what checkpoints/weights.py saves: ``model`` and ``feature_extractor()``. Those that
-hear the log-mel (``ast``, ``cnn``) can be masked: they also have ``log_mel``, ``patches``, ``patch_size``, ``grid``,
-``num_samples``, ``encode_visible``, ``resized`` and ``untrained_twin``.
+``width`` D, ``use_attention``, and what checkpoints/weights.py saves: ``model`` and ``feature_extractor()``; and
+``min_samples``, the shortest batch that it hears. Those that hear the log-mel have ``log_mel``; ``ast`` and ``cnn`` can
+be masked too, with ``patches``, ``patch_size``, ``grid``, ``num_samples``, ``encode_visible``, ``resized`` and
+``untrained_twin``.
 """
 
 from collections.abc import Callable
 
 from backbones.ast_encoder import AstBackbone
+from backbones.clap import ClapBackbone
 from backbones.cnn import CnnBackbone
-from backbones.wav2vec2 import Wav2Vec2Backbone
+from backbones.mobilenets import MobileNetsBackbone
+from backbones.recurrent import RecurrentBackbone
+from backbones.wav2vec2 import KINDS, Wav2Vec2Backbone
 
-Backbone = AstBackbone | CnnBackbone | Wav2Vec2Backbone
+Backbone = AstBackbone | CnnBackbone | Wav2Vec2Backbone | ClapBackbone | RecurrentBackbone | MobileNetsBackbone
+
+
+def _of_any_length(build: Callable[..., Backbone]) -> Callable[..., Backbone]:
+    """A builder for clips of any length, which takes no `num_frames`."""
+    return lambda preset, num_frames, mean, std, **options: build(preset, mean, std, **options)
+
+
+def _of_waveforms(kind: str) -> Callable[..., Backbone]:
+    """A builder for what hears the waveform, to which statistics of the log-mel say nothing either."""
+    return _of_any_length(lambda preset, mean, std: Wav2Vec2Backbone.untrained(kind, preset))
+
 
 BUILDERS: dict[str, Callable[..., Backbone]] = {
     "ast": AstBackbone.untrained,
-    "wav2vec2": lambda preset, num_frames, mean, std: Wav2Vec2Backbone.untrained(preset),
-    "wav2vec2-cnn": lambda preset, num_frames, mean, std: Wav2Vec2Backbone.untrained(preset, only_convolutions=True),
+    **{kind: _of_waveforms(kind) for kind in KINDS},
     "cnn": CnnBackbone.untrained,
+    "clap": _of_any_length(ClapBackbone.untrained),
+    "recurrent": _of_any_length(RecurrentBackbone.untrained),
+    "mobilenets": _of_any_length(MobileNetsBackbone.untrained),
 }
-"""From a kind to what builds it untrained; Wav2Vec2 hears the waveform, so a log-mel's length and statistics say
-nothing to it."""
+"""From a kind to what builds it untrained."""
 
 
-def untrained_backbone(kind: str, preset: str, num_frames: int, mean: float, std: float, **options: int) -> Backbone:
+def untrained_backbone(
+    kind: str, preset: str, num_frames: int, mean: float, std: float, **options: int | str
+) -> Backbone:
     """A new network of a kind, its weights drawn from torch's global generator.
 
     Args:
@@ -32,7 +50,8 @@ def untrained_backbone(kind: str, preset: str, num_frames: int, mean: float, std
         preset: ``tiny``, ``small`` or ``base``.
         num_frames: frames of the log-mel of the clips it is to hear.
         mean, std: statistics of the log-mel over the training split.
-        options: what this kind alone can choose, as ``patch_size`` of ``ast``.
+        options: what this kind alone can choose: ``patch_size`` of ``ast``, ``features`` of ``recurrent``, ``networks``
+            of ``mobilenets``.
 
     Raises:
         ValueError: no such kind.

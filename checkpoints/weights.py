@@ -9,19 +9,24 @@ from transformers import (
     ASTFeatureExtractor,
     ASTModel,
     AutoConfig,
+    ClapAudioModel,
+    ClapAudioModelWithProjection,
+    ClapFeatureExtractor,
     FeatureExtractionMixin,
     PreTrainedModel,
     TimmWrapperModel,
     Wav2Vec2FeatureExtractor,
-    Wav2Vec2Model,
 )
 from transformers.utils import logging
 
 from backbones.ast_encoder import AstBackbone
 from backbones.builders import Backbone
+from backbones.clap import CLAP_RATE, CLAP_STEADY, ClapBackbone
 from backbones.cnn import CnnBackbone
 from backbones.log_mel import RATE
-from backbones.wav2vec2 import STEADY, Wav2Vec2Backbone
+from backbones.mobilenets import MobileNetsBackbone, MobileNetsModel
+from backbones.recurrent import RecurrentBackbone, RecurrentModel
+from backbones.wav2vec2 import KINDS, Wav2Vec2Backbone, settings_of
 from checkpoints.errors import CheckpointError
 from checkpoints.files import replacing
 
@@ -37,30 +42,58 @@ class Layout(NamedTuple):
     """What it can be, the likeliest first, and the settings of its config that this kind asks for."""
     wrap: Callable[[Any, Any], Backbone]
     """Model and front end to backbone; ValueError where they do not fit."""
+    rate: int = RATE
+    """What the front end hears."""
+
+
+def statistics_of(front_end: ASTFeatureExtractor) -> tuple[float, float]:
+    """Mean and standard deviation that a log-mel is normalised with; ValueError where it is not."""
+    if not front_end.do_normalize:
+        raise ValueError("its log-mel is not normalised (do_normalize)")
+    return front_end.mean, front_end.std
 
 
 LAYOUTS = {
     "audio-spectrogram-transformer": Layout(
         ASTModel, ASTFeatureExtractor, {"ast": {}},
-        lambda model, front_end: AstBackbone(model, front_end.mean, front_end.std),
+        lambda model, front_end: AstBackbone(model, *statistics_of(front_end)),
     ),
-    "wav2vec2": Layout(
-        Wav2Vec2Model, Wav2Vec2FeatureExtractor,
-        {"wav2vec2": STEADY, "wav2vec2-cnn": STEADY | {"num_hidden_layers": 0}},
-        lambda model, front_end: Wav2Vec2Backbone(model),
-    ),
+    **{
+        model.config_class.model_type: Layout(
+            model, Wav2Vec2FeatureExtractor, {kind: settings_of(kind) for kind in KINDS if KINDS[kind] is model},
+            lambda model, front_end: Wav2Vec2Backbone(model, front_end.do_normalize),
+        )
+        for model in KINDS.values()
+    },
     "timm_wrapper": Layout(
         TimmWrapperModel, ASTFeatureExtractor, {"cnn": {}},
         lambda model, front_end: CnnBackbone(
-            model, front_end.max_length, front_end.mean, front_end.std, front_end.num_mel_bins
+            model, front_end.max_length, *statistics_of(front_end), front_end.num_mel_bins
         ),
+    ),
+    "clap_audio_model": Layout(ClapAudioModel, ClapFeatureExtractor, {"clap": CLAP_STEADY}, ClapBackbone, CLAP_RATE),
+    "clap": Layout(  # both towers, as published
+        ClapAudioModelWithProjection, ClapFeatureExtractor, {"clap": CLAP_STEADY},
+        lambda model, front_end: ClapBackbone(model.audio_model, front_end), CLAP_RATE,
+    ),
+    "luthier-recurrent": Layout(
+        RecurrentModel, ASTFeatureExtractor, {"recurrent": {}},
+        lambda model, front_end: RecurrentBackbone(model, *statistics_of(front_end)),
+    ),
+    "luthier-mobilenets": Layout(
+        MobileNetsModel, ASTFeatureExtractor, {"mobilenets": {}},
+        lambda model, front_end: MobileNetsBackbone(model, *statistics_of(front_end)),
     ),
 }  # fmt: skip
 """By the ``model_type`` of config.json."""
 
 
 def save_backbone(backbone: Backbone, folder: Path) -> None:
-    """Writes the network and its front end so that transformers' Auto classes load them without our code."""
+    """Writes the network and its front end so that transformers' Auto classes load them without our code.
+
+    But for our own baselines, which `AutoModel` knows once backbones/ is imported, and for ``clap``, whose tower
+    `AutoModel` never knew: it is `ClapAudioModel`.
+    """
     with replacing(folder) as temporary:
         temporary.mkdir(parents=True)
         backbone.model.save_pretrained(temporary)
@@ -88,8 +121,8 @@ def find_backbone(init: str, kind: str | None = None) -> Backbone:
 def load_backbone(folder: Path, kind: str | None = None) -> Backbone:
     """Reads what `save_backbone` wrote, or any local model in transformers' layout that can serve as a backbone.
 
-    A Wav2Vec2 loses its dropouts, layer drop and masking of features here, whatever its config says, and saves
-    without them: in pretraining, what happens to a clip depends on its key alone.
+    A Wav2Vec2, its kin and CLAP lose their dropouts, layer drop and masking of features here, whatever their config
+    says, and save without them: in training, what happens to a clip depends on its key alone.
 
     Raises:
         CheckpointError: the folder is missing, incomplete, or holds another kind of model.
@@ -113,6 +146,7 @@ def _load(folder: Path | str, kind: str | None) -> Backbone:
     chosen = kind or next(iter(layout.kinds))
     if chosen not in layout.kinds:
         raise CheckpointError(_other_kind(folder, " or ".join(layout.kinds), chosen))
+    config = getattr(config, "audio_config", config)  # of a model with two towers, the one that hears
     config.update(layout.kinds[chosen])
     with _transformers_errors(folder):
         front_end = layout.front_end.from_pretrained(folder, local_files_only=is_local)
@@ -122,8 +156,10 @@ def _load(folder: Path | str, kind: str | None) -> Backbone:
     if loading["missing_keys"]:
         missing = sorted(loading["missing_keys"])
         raise CheckpointError(f"{folder}/model.safetensors misses {len(missing)} tensors, {missing[0]} among them")
-    if front_end.sampling_rate != RATE or not front_end.do_normalize:
-        raise CheckpointError(f"{folder} cannot serve as a backbone: it does not hear normalised sound at {RATE} Hz")
+    if front_end.sampling_rate != layout.rate:
+        raise CheckpointError(
+            f"{folder} cannot serve as a backbone: it hears sound at {front_end.sampling_rate} Hz, not at {layout.rate}"
+        )
     try:
         backbone = layout.wrap(model, front_end)
     except ValueError as error:

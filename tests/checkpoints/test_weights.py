@@ -13,21 +13,30 @@ from safetensors.torch import load_file, save_file
 from transformers import (
     ASTConfig,
     ASTModel,
+    AutoFeatureExtractor,
     AutoModel,
     BertConfig,
     BertModel,
+    ClapAudioModel,
+    ClapConfig,
+    ClapFeatureExtractor,
+    ClapModel,
     TimmWrapperConfig,
     TimmWrapperModel,
     Wav2Vec2Config,
     Wav2Vec2FeatureExtractor,
     Wav2Vec2ForCTC,
+    WavLMConfig,
+    WavLMModel,
 )
 
 from backbones.ast_encoder import PRESETS, AstBackbone
 from backbones.builders import BUILDERS, Backbone, untrained_backbone
+from backbones.clap import CLAP_PRESETS, CLAP_STEADY, ClapBackbone
 from backbones.cnn import CNN_PRESETS, CnnBackbone
 from backbones.log_mel import RATE, samples_of
 from backbones.pooling import mean_pool
+from backbones.recurrent import FEATURES
 from backbones.wav2vec2 import CONVOLUTION_WIDTH, WAV2VEC2_PRESETS, Wav2Vec2Backbone
 from checkpoints.errors import CheckpointError
 from checkpoints.weights import find_backbone, load_backbone, save_backbone
@@ -148,6 +157,7 @@ def test_a_backbone_of_other_sizes_or_patches_is_named(backbone, folder):
 
 
 SIZES = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 96}
+CLAP_SIZES = {"patch_embeds_hidden_size": 8, "num_attention_heads": [1, 2, 2, 4], "depths": [1, 1, 1, 1]}
 
 
 @pytest.fixture(params=BUILDERS)
@@ -158,6 +168,7 @@ def each(request, monkeypatch) -> Backbone:
         monkeypatch.setitem(presets, "tiny", SIZES)
     monkeypatch.setitem(CONVOLUTION_WIDTH, "tiny", 16)
     monkeypatch.setitem(CNN_PRESETS, "tiny", "test_convnext")
+    monkeypatch.setitem(CLAP_PRESETS, "tiny", CLAP_SIZES)
     return untrained_backbone(request.param, "tiny", FRAMES + 5, -5.25, 3.7).eval()
 
 
@@ -166,15 +177,66 @@ def test_every_kind_comes_back_as_it_was_saved(each, tmp_path):
     assert sorted(path.name for path in (tmp_path / "backbone").iterdir()) == FILES
     if each.kind != "ast":  # whose files keep names that the model no longer has
         saved = load_file(tmp_path / "backbone" / "model.safetensors")
-        assert saved.keys() == AutoModel.from_pretrained(tmp_path / "backbone").state_dict().keys()
+        theirs = ClapAudioModel if each.kind == "clap" else AutoModel  # which does not know CLAP's tower
+        assert saved.keys() == theirs.from_pretrained(tmp_path / "backbone").state_dict().keys()
+    front_end = AutoFeatureExtractor.from_pretrained(tmp_path / "backbone")
+    assert front_end.to_dict() == each.feature_extractor().to_dict()
     for loaded in (load_backbone(tmp_path / "backbone"), find_backbone(str(tmp_path), each.kind)):
         assert (type(loaded), loaded.kind, loaded.width) == (type(each), each.kind, each.width)
         waveform = 0.1 * torch.randn(2, samples_of(FRAMES))
         with torch.no_grad():
             assert torch.equal(loaded.eval()(waveform).tokens, each(waveform).tokens)
+        if each.kind in ("ast", "cnn", "recurrent", "mobilenets"):
+            assert (loaded.log_mel.mean, loaded.log_mel.std) == (-5.25, 3.7)
         if each.kind in ("ast", "cnn"):
-            front_end = (loaded.log_mel.mean, loaded.log_mel.std, loaded.grid, loaded.num_samples)
-            assert front_end == (-5.25, 3.7, each.grid, samples_of(FRAMES))
+            assert (loaded.grid, loaded.num_samples) == (each.grid, samples_of(FRAMES))
+
+
+@pytest.mark.parametrize("features", FEATURES)
+def test_a_recurrent_network_keeps_its_features(features, tmp_path):
+    backbone = untrained_backbone("recurrent", "tiny", FRAMES, -5.25, 3.7, features=features).eval()
+    save_backbone(backbone, tmp_path / "backbone")
+    loaded, waveform = load_backbone(tmp_path / "backbone").eval(), 0.1 * torch.randn(1, 4000)
+    assert loaded.model.config.features == features
+    with torch.no_grad():
+        assert torch.equal(loaded(waveform).tokens, backbone(waveform).tokens)
+
+
+@pytest.mark.parametrize("do_normalize", [False, True])
+def test_a_front_end_that_does_not_normalise_stays_so(do_normalize, tmp_path):
+    sizes = SIZES | {"num_hidden_layers": 1}
+    WavLMModel(WavLMConfig(**sizes, conv_dim=[16] * 7, hidden_dropout=0.3, add_adapter=True)).save_pretrained(tmp_path)
+    Wav2Vec2FeatureExtractor(do_normalize=do_normalize).save_pretrained(tmp_path)
+    backbone = find_backbone(str(tmp_path), "wavlm")
+    assert (backbone.kind, backbone.is_normalised) == ("wavlm", do_normalize)
+    assert backbone.model.adapter is None
+    waveform = 0.1 * torch.randn(1, 4000)
+    with torch.no_grad():
+        assert torch.equal(backbone.train()(waveform).tokens, backbone.eval()(waveform).tokens)
+    save_backbone(backbone, tmp_path / "backbone")
+    assert load_backbone(tmp_path / "backbone").is_normalised == do_normalize
+
+
+def test_of_a_clap_with_both_towers_the_one_that_hears_is_taken(tmp_path):
+    torch.manual_seed(0)
+    text = SIZES | {"vocab_size": 10, "max_position_embeddings": 8}
+    audio = CLAP_SIZES | {"hidden_size": 64, "hidden_dropout_prob": 0.4}
+    whole = ClapModel(ClapConfig(text_config=text, audio_config=audio))
+    whole.save_pretrained(tmp_path / "hub")
+    ClapFeatureExtractor(truncation="rand_trunc").save_pretrained(tmp_path / "hub")
+    backbone = find_backbone(str(tmp_path / "hub")).train()
+    assert (type(backbone), backbone.kind, backbone.width) == (ClapBackbone, "clap", 64)
+    save_backbone(backbone, tmp_path / "ours")
+    loaded = load_backbone(tmp_path / "ours")
+    assert {name: getattr(loaded.model.config, name) for name in CLAP_STEADY} == CLAP_STEADY
+    given = whole.audio_model.state_dict()
+    assert given.keys() == loaded.model.state_dict().keys()
+    assert all(torch.equal(tensor, given[name]) for name, tensor in loaded.model.state_dict().items())
+    waveform = 0.1 * torch.randn(1, 8000)
+    with torch.no_grad():
+        expected = whole.eval().audio_model(backbone.features(waveform)).last_hidden_state
+        assert torch.equal(backbone(waveform).tokens, expected.flatten(2).mT)
+        assert torch.equal(loaded(waveform).tokens, expected.flatten(2).mT)
 
 
 def test_another_kind_than_asked_for_is_refused(each, tmp_path):
@@ -236,8 +298,18 @@ def test_its_convolutions_can_be_taken_alone(downloaded, tmp_path):
 def test_what_cannot_be_a_backbone_is_named(downloaded, tmp_path):
     config = json.loads((downloaded / FILES[2]).read_text())
     (downloaded / FILES[2]).write_text(json.dumps(config | {"sampling_rate": 8000}))
-    with pytest.raises(CheckpointError, match="does not hear normalised sound at 16000 Hz"):
+    with pytest.raises(CheckpointError, match="it hears sound at 8000 Hz, not at 16000"):
         load_backbone(downloaded)
+    recurrent = untrained_backbone("recurrent", "tiny", FRAMES, -5.25, 3.7)
+    save_backbone(recurrent, tmp_path / "ours")
+    config = json.loads((tmp_path / "ours" / FILES[2]).read_text())
+    (tmp_path / "ours" / FILES[2]).write_text(json.dumps(config | {"do_normalize": False}))
+    with pytest.raises(CheckpointError, match="its log-mel is not normalised"):
+        load_backbone(tmp_path / "ours")
+    config = json.loads((tmp_path / "ours" / FILES[0]).read_text())
+    (tmp_path / "ours" / FILES[0]).write_text(json.dumps(config | {"features": "chroma"}))
+    with pytest.raises(CheckpointError, match="features are one of mel, mfcc, wavelet, not chroma"):
+        load_backbone(tmp_path / "ours")
     BertModel(BertConfig(vocab_size=8, **SIZES)).save_pretrained(downloaded)
     with pytest.raises(CheckpointError, match="holds a bert model, a backbone is one of audio-spectrogram"):
         load_backbone(downloaded)
