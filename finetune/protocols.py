@@ -5,22 +5,25 @@ instrument is heard, and what is reported.
 excerpts of 5 to 20 s with one to five of the eleven, the rest absent. Windows of an excerpt are averaged and divided by
 the largest of the eleven means; an instrument is heard from 0.5 on: Han, Kim and Lee 2017, "Deep convolutional neural
 networks for predominant instrument recognition in polyphonic music" (arXiv 1605.09507), section III; S1 of the paper in
-print, S2 of the preprint. Micro and macro F1, the latter the mean of the eleven, as in Pons et al. 2017 (arXiv
-1703.06697, and its code); LRAP as in Kratimenos et al. 2020 (arXiv 1911.12505). That code tries thresholds from 0.25 to
-0.6 on the test excerpts; here there is one, chosen beforehand. The division keeps the order within a clip, and so LRAP.
+print, S2 of the preprint. Their windows are of 1 s, ours as long as the clips that the network learned from. Micro and
+macro F1, the latter the mean of the eleven, as in Pons et al. 2017 (arXiv 1703.06697, and its code, which tries
+thresholds from 0.25 to 0.6 on the test excerpts; here there is one, chosen beforehand). LRAP as in Kratimenos et al.
+2020 (arXiv 1911.12505); the division keeps the order within a clip, and so LRAP.
 
-**openmic**. Trained and tested on what the listeners were asked, a tenth of all labels; a relevance of 0.5 is present.
-Windows are averaged. mAP: the mean over instruments of the average precision over the clips that are judged, as in
-PaSST (Koutini et al. 2022, arXiv 2110.05069, and its code) and those after it. F1 as in Gururani, Sharma and Lerch 2019
-(arXiv 1907.04294, and its code), after Humphrey, Durand and McFee 2018 (ISMIR), whose baseline prints the same report:
-for each instrument F1 of "present" and F1 of "absent" at 0.5, their mean (macro) or their mean weighted by how many
-clips each has (weighted), then the mean over instruments.
+**openmic**. Trained and tested on what the listeners were asked, a tenth of all labels; a relevance of 0.5 is present
+(in PaSST's code it is not). Windows are averaged. mAP: the mean over instruments of the average precision over the
+clips that are judged, as in PaSST (Koutini et al. 2022, arXiv 2110.05069, and its code) and those after it. F1 as in
+Gururani, Sharma and Lerch 2019 (arXiv 1907.04294, and its code), after Humphrey, Durand and McFee 2018 (ISMIR), whose
+baseline prints the same report: for each instrument F1 of "present" and F1 of "absent" at 0.5, their mean (macro) or
+their mean weighted by how many clips each has (weighted), then the mean over instruments.
 
-Of OpenMIC's twenty classes this asks eighteen. The label tree does not keep the other two: "cymbals" is one of two
-instruments of a family that drums share, "synthesizer" is any instrument. Of the rest, "bass" and "mallet_percussion"
-are families, "drums" is the head of that name, and "guitar" is the likeliest of the guitars that the instrument head
-knows, or else the family with banjo, mandolin and ukulele in it; where one of those is heard as well, the tree does not
-say whether a guitar is.
+Of OpenMIC's twenty classes this asks eighteen. The label tree does not keep the other two: where "cymbals" or "drums"
+are present it has percussion, where a "synthesizer" is it has some instrument. Of the rest, "bass" and
+"mallet_percussion" are families, "drums" is the head of that name, and "guitar" is the likeliest of the guitars that
+the instrument head knows, or else the family with banjo, mandolin and ukulele in it; where one of those is present as
+well, the tree does not say whether a guitar is.
+
+Whoever compares with published numbers prepares the pack with ``--duplicates keep``, or some test clips are missing.
 
 Shapes: W windows, N clips, B rows, C classes of a protocol.
 """
