@@ -26,8 +26,9 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import closing, nullcontext
+from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -69,7 +70,7 @@ LABELS = {"heads": '["instrument"]', "assume_complete": '["instrument"]', "predo
 SCORES_FILE = "scores.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Plan:
     """A run that has to be there."""
 
@@ -90,21 +91,18 @@ class Plan:
         """
         recipe, own = METHODS[method]
         threads = str(threads_of(options.parallel))
-        flags = LABELS | {
-            "cpu_threads": threads,
-            "data": str(options.data),
-            "test_data": str(options.test_data),
-            "seed": str(seed),
-        }
-        flags |= {"sources": json.dumps(options.sources), "label_share": str(share)}
-        if start:
-            init = str(options.init[seed % len(options.init)]) if start == PRETRAINED else "untrained"
-            flags |= {"backbone": options.backbone, "preset": options.preset, "init": init}
-        if method == "full" and start == UNTRAINED:
-            flags |= FROM_SCRATCH
+        flags = LABELS | {"cpu_threads": threads, "data": str(options.data), "test_data": str(options.test_data)}
+        flags |= {"sources": json.dumps(options.sources)}
+        flags |= {"backbone": options.backbone, "preset": options.preset} if start else {}
+        flags |= FROM_SCRATCH if method == "full" and start == UNTRAINED else {}
         flags |= options.flags | own if recipe is adapters else own | {"processes": threads}
-        config = parse_config(recipe.Config, [f"--{name}={value}" for name, value in flags.items()], recipe.__doc__)
+        run = {"label_share": share, "seed": seed}
+        run |= (
+            {"init": str(options.init[seed % len(options.init)]) if start == PRETRAINED else UNTRAINED} if start else {}
+        )
+        config = replace(_parsed(recipe, tuple(flags.items())), **run)
         name = "_".join([method, *([start] if start else []), f"{100 * share:g}", str(seed)])
+        flags |= {name: str(value) for name, value in run.items()}
         return cls(method, start, share, seed, RunFolder(options.runs / name), config, flags)
 
     def scores(self) -> dict[str, Any] | None:
@@ -143,8 +141,9 @@ class Plan:
             done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         scores = self.scores()
         if scores is None:
-            reason = (done.stderr.strip().splitlines() or ["no word"])[-1].removeprefix("error: ")
-            raise CheckpointError(f"{path} could not be finished: {reason}")
+            words = done.stderr.strip().splitlines() or [f"exit code {done.returncode} and no word"]
+            said = next((line for line in reversed(words) if line.startswith("error: ")), words[-1])
+            raise CheckpointError(f"{path} could not be finished: {said.removeprefix('error: ')}")
         remove(self.run.state)  # a state holds the optimizer, and nobody goes on from here
         return scores
 
@@ -166,6 +165,11 @@ class Plan:
                     f"{self.run.path} was run with --{name} {found[name]}, this command asks for {asked[name]}; "
                     "choose another folder for --runs"
                 )
+
+
+@cache  # reading flags takes a tenth of a second, and most runs differ in what is set behind them
+def _parsed(recipe: ModuleType, flags: tuple[tuple[str, str], ...]) -> Any:
+    return parse_config(recipe.Config, [f"--{name}={value}" for name, value in flags], recipe.__doc__)
 
 
 def threads_of(parallel: int) -> int:
@@ -234,7 +238,7 @@ def check_preset(options: argparse.Namespace) -> None:
     Raises:
         CheckpointError: it is not, or one of those cannot be loaded.
     """
-    untrained = untrained_backbone(options.backbone, options.preset, 16, 0.0, 1.0)
+    untrained = untrained_backbone(options.backbone, options.preset, 128, 0.0, 1.0)
     for init in options.init:
         width = find_backbone(str(init), options.backbone).width
         if width != untrained.width:
@@ -314,13 +318,14 @@ def finish_all(plans: Sequence[Plan], parallel: int) -> tuple[dict[Path, dict[st
     failed: list[CheckpointError] = []
     begun, there_already = time.monotonic(), sum(plan.scores() is not None for plan in plans)
     try:
-        for number, (plan, found) in enumerate(run_all(plans, parallel), 1):
-            if isinstance(found, CheckpointError):
-                failed.append(found)
-            else:
-                scores[plan.run.path] = found
-            a_run = (time.monotonic() - begun) / max(1, number - there_already)
-            print(progress_line(plan, found, number, len(plans), a_run * (len(plans) - number)), flush=True)
+        with closing(run_all(plans, parallel)) as runs:
+            for number, (plan, found) in enumerate(runs, 1):
+                if isinstance(found, CheckpointError):
+                    failed.append(found)
+                else:
+                    scores[plan.run.path] = found
+                a_run = (time.monotonic() - begun) / max(1, number - there_already)
+                print(progress_line(plan, found, number, len(plans), a_run * (len(plans) - number)), flush=True)
     except KeyboardInterrupt:
         return scores, failed, True
     return scores, failed, False
