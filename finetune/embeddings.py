@@ -1,0 +1,170 @@
+"""What a frozen backbone makes of whole clips, computed once and kept: windows of one length, pooled and averaged.
+
+Shapes: N clips, W windows, B windows at a time, S samples, P patches of a window, M tokens of a clip, D width,
+E embedding size.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from backbones.ast_encoder import Tokens
+from backbones.builders import Backbone
+from backbones.pooling import OF_LAYERS, pool
+from checkpoints.errors import CheckpointError
+from checkpoints.files import replacing
+from data.files import checksum_of
+from data.loader import CropReader
+from data.pack import Pack
+from finetune.evaluation import window_starts
+
+BATCH = 32
+TOKENS = np.float16
+"""Type of kept tokens: there are some hundred a clip."""
+
+
+class Source(Protocol):
+    """What a probe learns from: numbers of clips that do not change while it learns."""
+
+    name: str
+    """For the file that keeps them."""
+    identity: str
+    """What they depend on besides the sound; other values come from another identity."""
+
+    def of(self, pack: Pack, rows: np.ndarray, is_shown: bool = True) -> np.ndarray:
+        """The numbers of some clips, ``(N, ...)``, with a progress bar if it is to be shown."""
+
+
+class FrozenBackbone:
+    """Embeddings of whole clips, the mean over their windows.
+
+    Args:
+        backbone: on the device where it is to run.
+        pooling: one of `backbones.pooling.POOLINGS`.
+        num_samples: samples of a window.
+    """
+
+    def __init__(self, backbone: Backbone, pooling: str, num_samples: int, device: torch.device):
+        self.backbone, self.pooling, self.num_samples = backbone.eval(), pooling, num_samples
+        self.device = device
+        self.name = f"{backbone.kind}-{pooling}"
+        self.identity = f"{self.name} {num_samples} {checksum_of_weights(backbone)}"
+
+    def of(self, pack: Pack, rows: np.ndarray, is_shown: bool = True) -> np.ndarray:
+        """Embeddings, float32 ``(N, E)``."""
+        total, count = torch.zeros(()), torch.zeros(len(rows), 1)
+        for clip, _, tokens in self._windows(pack, rows, is_shown):
+            embedding = pool(tokens, self.pooling).float().cpu()  # (B, E)
+            total = total if total.ndim else torch.zeros(len(rows), embedding.shape[1])
+            total.index_add_(0, clip, embedding)
+            count.index_add_(0, clip, torch.ones(len(clip), 1))
+        return (total / count).numpy()
+
+    @torch.no_grad()
+    def _windows(self, pack: Pack, rows: np.ndarray, is_shown: bool) -> Iterator[tuple[Tensor, Tensor, Tokens]]:
+        """Batches of windows: which of the clips each is of, its number in that clip, and its tokens."""
+        starts = [window_starts(int(pack.num_samples[row]), self.num_samples) for row in rows]
+        clip = np.repeat(np.arange(len(rows)), [len(own) for own in starts])  # (W,)
+        number = np.concatenate([np.arange(len(own)) for own in starts])
+        first, reader = np.concatenate(starts), CropReader(pack, self.num_samples)
+        bar = tqdm(total=len(rows), desc=self.name, unit="clip", disable=not is_shown)
+        for begin in range(0, len(clip), BATCH):
+            part = slice(begin, begin + BATCH)
+            keys = np.zeros((len(clip[part]), 1), dtype=np.int64)
+            batch = reader.read(rows[clip[part]], first[part], keys).to(self.device)
+            tokens = self.backbone(batch.waveform, batch.num_samples, hidden=self.pooling in OF_LAYERS)
+            yield torch.from_numpy(clip[part]), torch.from_numpy(number[part]), tokens
+            bar.update(int(clip[part][-1]) + 1 - bar.n)
+        bar.close()
+
+
+class FrozenTokens(FrozenBackbone):
+    """The tokens themselves, those of all windows of a clip behind one another.
+
+    Args:
+        longest: samples of the longest clip that it will be asked for.
+    """
+
+    def __init__(self, backbone: Backbone, num_samples: int, device: torch.device, longest: int):
+        super().__init__(backbone, "mean", num_samples, device)
+        self.most_windows = len(window_starts(longest, num_samples))
+        self.name = f"{backbone.kind}-tokens"
+        self.identity = f"{self.identity} {self.name} {self.most_windows}"
+
+    def of(self, pack: Pack, rows: np.ndarray, is_shown: bool = True) -> np.ndarray:
+        """Tokens, float16 ``(N, M, D)``, NaN where a clip is shorter."""
+        found = np.empty((0, 0, 0, 0), TOKENS)
+        for clip, number, tokens in self._windows(pack, rows, is_shown):
+            own = tokens.tokens.float()
+            if tokens.is_padding is not None:
+                own = own.masked_fill(tokens.is_padding[..., None], torch.nan)
+            if not found.size:
+                found = np.full((len(rows), self.most_windows, *own.shape[1:]), np.nan, TOKENS)  # (N, W, P, D)
+            found[clip, number] = own.cpu().numpy()
+        return found.reshape(len(rows), -1, found.shape[-1])
+
+
+def checksum_of_weights(backbone: Backbone) -> str:
+    """Of everything that decides what a backbone makes of a waveform: its weights, its front end and its settings."""
+    settings = backbone.model.config.to_dict() | backbone.feature_extractor().to_dict()
+    unimportant = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype")
+    parts = [json.dumps({name: value for name, value in settings.items() if name not in unimportant}, default=str)]
+    for name, tensor in backbone.state_dict().items():
+        parts += [name, checksum_of(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())]
+    return checksum_of("\n".join(parts).encode())
+
+
+def kept(source: Source, pack: Pack, rows: np.ndarray, folder: Path, accelerator: Accelerator) -> np.ndarray:
+    """The numbers of some clips, from a file of `folder` if they were ever computed, else computed and written there.
+
+    The processes share the clips out among them; the main process gets the numbers, the others get none of them.
+    """
+    identity = f"{source.identity} {pack.fingerprint} {checksum_of(rows.tobytes())}"
+    file = folder / f"{source.name}-{checksum_of(identity.encode())[:16]}.safetensors"
+    found = _read(file) if accelerator.is_main_process else None
+    if broadcast_object_list([found is not None])[0]:
+        if accelerator.is_main_process:
+            accelerator.print(f"kept     {source.name} of {len(rows)} clips: {file}")
+        return np.empty(0) if found is None else found
+    values = _shared_out(lambda own: source.of(pack, own, accelerator.is_main_process), rows, accelerator)
+    if not accelerator.is_main_process:
+        return np.empty(0)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be made ({error.strerror}); choose another --cache") from error
+    with replacing(file) as temporary:
+        save_file({"values": values}, temporary, metadata={"pack": str(pack.folder), "of": source.identity})
+    return values
+
+
+def _read(file: Path) -> np.ndarray | None:
+    """The numbers in a file; None where there is none or it is damaged, for then they are computed anew."""
+    try:
+        return load_file(file)["values"]
+    except (OSError, SafetensorError, KeyError):
+        return None
+
+
+def _shared_out(compute: Callable[[np.ndarray], np.ndarray], rows: np.ndarray, accelerator: Accelerator) -> np.ndarray:
+    """``compute(rows)``, of which every process computes a part; all get everything.
+
+    The parts are equally long, so some rows may be computed twice.
+    """
+    processes = accelerator.num_processes
+    if processes == 1:
+        return compute(rows)
+    padded = np.resize(rows, -(-len(rows) // processes) * processes)
+    own = torch.from_numpy(compute(padded[accelerator.process_index :: processes])).to(accelerator.device)
+    gathered = accelerator.gather(own).cpu()
+    return gathered.unflatten(0, (processes, -1)).transpose(0, 1).flatten(0, 1)[: len(rows)].numpy()
