@@ -34,6 +34,8 @@ SIZES = ("model_type", "architecture", "hidden_size", "num_hidden_layers", "inte
          "num_mel_bins", "max_length")  # fmt: skip
 """What a sentence can say of a backbone that does not fit, out of its config.json."""
 
+QUIET = ("Specified to not", "Unsupported layer type", "`is_gradient_checkpointing`", "Found missing adapter keys")
+
 
 def save_adapter(adapted: PeftModel, folder: Path) -> None:
     """Writes what was added to a backbone, and what backbone it was.
@@ -107,7 +109,7 @@ def checksum_of_base(model: nn.Module) -> str:
     """XXH3 of a model's names, shapes and values, the same whether adapted or not."""
     checksum = xxhash.xxh3_64()
     for name, value in sorted(_base_tensors(model)):
-        checksum.update(f"{name} {tuple(value.shape)} {value.dtype}")
+        checksum.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
         checksum.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return checksum.hexdigest()
 
@@ -124,10 +126,11 @@ def _base_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 @contextmanager
 def _peft_errors(folder: Path) -> Iterator[None]:
-    """Turns what PEFT raises into one sentence, and silences what it warns of projections that a key draws anew."""
+    """Turns what PEFT raises into one sentence, and silences what it warns of: projections that a key draws anew, norms
+    that it adapts without knowing them, and missing tensors, which are an error here."""
     try:
         with warnings.catch_warnings():
-            for message in ("Specified to not", "Unsupported layer type", "`is_gradient_checkpointing`"):
+            for message in QUIET:
                 warnings.filterwarnings("ignore", message=message)
             yield
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:

@@ -126,9 +126,9 @@ def _lora(site: Site, options: AdapterOptions, is_dora: bool = False) -> PeftCon
 def _adalora(site: Site, options: AdapterOptions) -> PeftConfig:
     if site.num_steps is None:
         raise ValueError("adalora plans its ranks over the whole run, and needs its number of steps")
-    # From half as many ranks again down to `rank`, between a tenth and three quarters of the run.
+    # From a quarter more ranks down to `rank`, between a tenth and three quarters of the run.
     return AdaLoraConfig(
-        init_r=options.rank + (options.rank + 1) // 2, target_r=options.rank, lora_alpha=options.scale,
+        init_r=options.rank + max(1, options.rank // 4), target_r=options.rank, lora_alpha=options.scale,
         lora_dropout=options.dropout, total_step=site.num_steps, tinit=site.num_steps // 10,
         tfinal=site.num_steps // 4, deltaT=max(1, site.num_steps // 100), orth_reg_weight=0.1,
         target_modules=site.targets(options),
@@ -201,8 +201,13 @@ def _plain(config: type[PeftConfig], **settings: bool) -> Callable[[Site, Adapte
     return lambda site, options: config(r=options.rank, target_modules=site.targets(options), **settings)
 
 
-def _with_alpha(config: type[PeftConfig]) -> Callable[[Site, AdapterOptions], PeftConfig]:
-    return lambda site, options: config(r=options.rank, alpha=options.scale, target_modules=site.targets(options))
+def _loha(site: Site, options: AdapterOptions) -> PeftConfig:
+    rank = max(1, options.rank // 2)  # of two products
+    return LoHaConfig(r=rank, alpha=options.alpha or 2 * rank, target_modules=site.targets(options))
+
+
+def _lokr(site: Site, options: AdapterOptions) -> PeftConfig:
+    return LoKrConfig(r=options.rank, alpha=options.scale, target_modules=site.targets(options))
 
 
 METHODS: dict[str, Method] = {
@@ -211,8 +216,8 @@ METHODS: dict[str, Method] = {
     "adalora": Method(5e-3, "lora, with ranks moved to where they matter (Zhang et al. 2023)", _adalora),
     "vera": Method(5e-3, "scales of random low-rank changes (Kopiczko et al. 2023)", _vera),
     "ia3": Method(5e-3, "scales of keys, values and the feed-forward part (Liu et al. 2022)", _ia3),
-    "loha": Method(5e-3, "Hadamard products of low-rank changes (Hyeon-Woo et al. 2021)", _with_alpha(LoHaConfig)),
-    "lokr": Method(5e-3, "Kronecker products of low-rank changes (Edalati et al. 2022)", _with_alpha(LoKrConfig)),
+    "loha": Method(5e-3, "Hadamard products of low-rank changes (Hyeon-Woo et al. 2021)", _loha),
+    "lokr": Method(5e-3, "Kronecker products of low-rank changes (Edalati et al. 2022)", _lokr),
     "oft": Method(1e-3, "rotations of weights, block by block (Qiu et al. 2023)", _oft),
     "hra": Method(1e-3, "reflections of weights (Yuan et al. 2024)", _plain(HRAConfig)),
     "road": Method(5e-3, "rotations of outputs, two by two (Liao and Monz 2024)", lambda s, o: RoadConfig(
@@ -284,9 +289,7 @@ def _config_for(backbone: Backbone, method: str, options: AdapterOptions, num_st
         raise ValueError(f"on a {backbone.kind} work {', '.join(works)}, head and full, not {method}")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Specified to not save")  # projections, which a key draws anew
-        config = METHODS[method].config(Site(backbone.model, places, num_steps), options)
-    find(backbone.model, config.target_modules)
-    return config
+        return METHODS[method].config(Site(backbone.model, places, num_steps), options)
 
 
 def freeze(backbone: Backbone) -> None:

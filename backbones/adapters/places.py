@@ -142,35 +142,27 @@ CONVOLUTIONS = Places(
 
 
 def places_of(model: PreTrainedModel) -> Places:
-    """The table of a model.
+    """The table of a model, whose names are all there.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or the model's layers lack one of its names, as after a change of transformers.
     """
     kind = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
     if kind not in PLACES:
+        raise ValueError(f"there is no table of places for adapters in a {kind}; choose method head or full")
+    places = CONVOLUTIONS if kind == "wav2vec2" and model.config.num_hidden_layers == 0 else PLACES[kind]
+    names = {*places.attention, *places.feed_forward, *places.norms, *filter(None, [places.after_attention])}
+    if missing := sorted(name for name in names if not find(model, places.in_layers(name))):
+        layer = next(iter(find(model, places.layer)), "")
+        start = f"{layer}." if layer else ""
+        seen = [name.removeprefix(start) for name, _ in model.named_modules() if name.startswith(start) and name]
         raise ValueError(
-            f"adapters know their places in {', '.join(PLACES)}, not in {kind}; choose method head or full"
+            f"a {kind} should have {', '.join(missing)} in each {places.layer}, "
+            f"{layer or 'the model'} has {', '.join(seen)}; this version of transformers calls them otherwise"
         )
-    return CONVOLUTIONS if kind == "wav2vec2" and model.config.num_hidden_layers == 0 else PLACES[kind]
+    return places
 
 
 def find(model: nn.Module, pattern: str) -> dict[str, nn.Module]:
-    """The modules that an expression names.
-
-    Raises:
-        ValueError: one of its alternatives within layers names none, as after a change of transformers.
-    """
-    named = dict(model.named_modules())
-    found = {name: module for name, module in named.items() if re.fullmatch(pattern, name)}
-    layer, bracket, names = pattern.partition(r"\.(")
-    wanted = [name.replace("\\", "") for name in names.partition(")")[0].split("|")] if bracket else [pattern]
-    missing = [name for name in wanted if not any(seen == name or seen.endswith(f".{name}") for seen in found)]
-    if missing:
-        first = next((name for name in named if re.fullmatch(layer, name)), "")
-        seen = sorted(name.removeprefix(f"{first}.") for name in named if name.startswith(f"{first}.") or not first)
-        raise ValueError(
-            f"an adapter was to go to {', '.join(missing)} of {first or 'a layer'}, where there are {', '.join(seen)}; "
-            "this version of transformers calls them otherwise"
-        )
-    return found
+    """The modules that an expression names."""
+    return {name: module for name, module in model.named_modules() if re.fullmatch(pattern, name)}
