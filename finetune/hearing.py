@@ -119,7 +119,7 @@ def hear(
             progress(times[-1][1] / RATE)
     except torch.OutOfMemoryError as error:
         raise ValueError(
-            f"--batch_size {settings.batch_size} should fit into the memory of {device} and does not; give a smaller one"
+            f"--batch_size {settings.batch_size} does not fit into the memory of {device}; give a smaller one"
         ) from error
     finally:
         model.train(was_training)

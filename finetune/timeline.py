@@ -26,7 +26,7 @@ STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
 MOST_MARKS = 12
 MARKS_HZ = (100, 250, 500, 1000, 2000, 4000)
 LONGEST_TITLE = 90
-LEGEND = "under a row: at or above the threshold · grey: silence · beside a row: all of the recording"
+LEGEND = "orange: at or above the threshold · grey: silence · numbers: all of the recording"
 SILENCE = "#e3e3e3"
 PROBABILITIES = LinearSegmentedColormap.from_list("probabilities", ["#ffffff", "#bcd4ec", ACCENT, "#0b2545"])
 
