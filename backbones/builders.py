@@ -8,41 +8,39 @@ be masked too, with ``patches``, ``patch_size``, ``grid``, ``num_samples``, ``en
 """
 
 from collections.abc import Callable
+from functools import partial
 
 from backbones.ast_encoder import AstBackbone
 from backbones.clap import ClapBackbone
 from backbones.cnn import CnnBackbone
 from backbones.mobilenets import MobileNetsBackbone
-from backbones.recurrent import RecurrentBackbone
+from backbones.recurrent import RECURRENT_KINDS, RecurrentBackbone
 from backbones.wav2vec2 import KINDS, Wav2Vec2Backbone
 
 Backbone = AstBackbone | CnnBackbone | Wav2Vec2Backbone | ClapBackbone | RecurrentBackbone | MobileNetsBackbone
 
 
-def _of_any_length(build: Callable[..., Backbone]) -> Callable[..., Backbone]:
-    """A builder for clips of any length, which takes no `num_frames`."""
-    return lambda preset, num_frames, mean, std, **options: build(preset, mean, std, **options)
+def _of_waveforms(kind: str, preset: str, num_frames: int, mean: float, std: float) -> Wav2Vec2Backbone:
+    return Wav2Vec2Backbone.untrained(kind, preset)
 
 
-def _of_waveforms(kind: str) -> Callable[..., Backbone]:
-    """A builder for what hears the waveform, to which statistics of the log-mel say nothing either."""
-    return _of_any_length(lambda preset, mean, std: Wav2Vec2Backbone.untrained(kind, preset))
+def _recurrent(kind: str, preset: str, num_frames: int, mean: float, std: float) -> RecurrentBackbone:
+    return RecurrentBackbone.untrained(kind, preset, mean, std)
 
 
 BUILDERS: dict[str, Callable[..., Backbone]] = {
     "ast": AstBackbone.untrained,
-    **{kind: _of_waveforms(kind) for kind in KINDS},
+    **{kind: partial(_of_waveforms, kind) for kind in KINDS},
     "cnn": CnnBackbone.untrained,
-    "clap": _of_any_length(ClapBackbone.untrained),
-    "recurrent": _of_any_length(RecurrentBackbone.untrained),
-    "mobilenets": _of_any_length(MobileNetsBackbone.untrained),
+    "clap": lambda preset, num_frames, mean, std: ClapBackbone.untrained(preset, mean, std),
+    **{kind: partial(_recurrent, kind) for kind in RECURRENT_KINDS},
+    "mobilenets": lambda preset, num_frames, mean, std: MobileNetsBackbone.untrained(preset, mean, std),
 }
-"""From a kind to what builds it untrained."""
+"""From a kind to what builds it untrained; a log-mel's length says nothing to most, its statistics nothing to those that
+hear the waveform."""
 
 
-def untrained_backbone(
-    kind: str, preset: str, num_frames: int, mean: float, std: float, **options: int | str
-) -> Backbone:
+def untrained_backbone(kind: str, preset: str, num_frames: int, mean: float, std: float, **options: int) -> Backbone:
     """A new network of a kind, its weights drawn from torch's global generator.
 
     Args:
@@ -50,8 +48,7 @@ def untrained_backbone(
         preset: ``tiny``, ``small`` or ``base``.
         num_frames: frames of the log-mel of the clips it is to hear.
         mean, std: statistics of the log-mel over the training split.
-        options: what this kind alone can choose: ``patch_size`` of ``ast``, ``features`` of ``recurrent``, ``networks``
-            of ``mobilenets``.
+        options: what this kind alone can choose, as ``patch_size`` of ``ast``.
 
     Raises:
         ValueError: no such kind.

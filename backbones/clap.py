@@ -26,7 +26,7 @@ CLAP_PRESETS: dict[str, dict] = {
     "small": {"patch_embeds_hidden_size": 48, "num_attention_heads": [2, 4, 8, 16], "depths": [2, 2, 6, 2]},
     "base": {"patch_embeds_hidden_size": 96, "num_attention_heads": [4, 8, 16, 32], "depths": [2, 2, 6, 2]},
 }
-"""Widths of 192, 384 and 768; ``base`` is the published one (arXiv 2202.00874, section 3.1)."""
+"""Widths of 192, 384 and 768; ``base`` is the published one."""
 CLAP_STEADY = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "drop_path_rate": 0.0}
 """Settings of transformers' config without dropout: what happens to a clip in training depends on its key alone."""
 DECIBELS = 10 / math.log(10)  # of a factor e in power
@@ -131,7 +131,7 @@ class ClapBackbone(nn.Module):
         Args:
             waveform: float in [-1, 1], ``(B, S)``, at 16 kHz, S at most `max_samples`.
             num_samples: int64 ``(B,)``, how many of the S samples are sound; None means all.
-            hidden: whether to return the tokens after each block of the last stage too; before that they are smaller.
+            hidden: whether to return the tokens after each block of the last stage too; before it they are finer.
         """
         encoder, layers = self.model.audio_encoder, []
         hooks = [

@@ -2,7 +2,7 @@
 
 MobileNetV3-Small (Howard et al. 2019, arXiv 1905.02244), timm's, each over the whole log-mel. Their tokens lie one
 behind the other in a token's values, so that heads with as many sections as there are networks make each network answer
-for its own share of the classes.
+for its own share of the classes: `NETWORKS` of them.
 
 A token is a cell: the square of 32 frames by 32 mel bins that the strides bring down to one place.
 
@@ -21,12 +21,13 @@ from backbones.ast_encoder import Tokens
 from backbones.log_mel import RATE, LogMel, samples_of
 
 CELL = 32
-MOBILENETS_PRESETS: dict[str, tuple[str, int]] = {
-    "tiny": ("mobilenetv3_small_050", 3),
-    "small": ("mobilenetv3_small_075", 4),
-    "base": ("mobilenetv3_small_100", 4),
+NETWORKS = 3
+MOBILENETS_PRESETS = {
+    "tiny": "mobilenetv3_small_050",
+    "small": "mobilenetv3_small_075",
+    "base": "mobilenetv3_small_100",
 }
-"""timm's name and the number of networks; widths of 864, 1728 and 2304."""
+"""timm's names; widths of 864, 1296 and 1728."""
 
 
 class MobileNetsConfig(PreTrainedConfig):
@@ -40,7 +41,7 @@ class MobileNetsConfig(PreTrainedConfig):
     model_type = "luthier-mobilenets"
 
     architecture: str = "mobilenetv3_small_050"
-    networks: int = 3
+    networks: int = NETWORKS
 
 
 class MobileNetsModel(PreTrainedModel):
@@ -105,11 +106,9 @@ class MobileNetsBackbone(nn.Module):
         self.log_mel = LogMel(mean, std)
 
     @classmethod
-    def untrained(cls, preset: str, mean: float, std: float, networks: int | None = None) -> "MobileNetsBackbone":
+    def untrained(cls, preset: str, mean: float, std: float) -> "MobileNetsBackbone":
         """New networks; weights are drawn from torch's global generator."""
-        architecture, number = MOBILENETS_PRESETS[preset]
-        config = MobileNetsConfig(architecture=architecture, networks=networks or number)
-        return cls(MobileNetsModel(config), mean, std)
+        return cls(MobileNetsModel(MobileNetsConfig(architecture=MOBILENETS_PRESETS[preset])), mean, std)
 
     @property
     def width(self) -> int:

@@ -19,6 +19,8 @@ from backbones.wavelets import Wavelets
 
 FEATURES = {"mel": 128, "mfcc": 40, "wavelet": Wavelets.num_features}
 """What the network can hear, and how many of it a frame has."""
+RECURRENT_KINDS = {"recurrent": "mel", "recurrent-mfcc": "mfcc", "recurrent-wavelet": "wavelet"}
+"""Kind to features."""
 RECURRENT_PRESETS: dict[str, dict[str, int]] = {
     "tiny": {"hidden_size": 64, "num_hidden_layers": 1},
     "small": {"hidden_size": 128, "num_hidden_layers": 2},
@@ -94,15 +96,18 @@ class RecurrentBackbone(nn.Module):
 
     Args:
         mean, std: statistics of the log-mel, see `LogMel`; the other features are made so that they fit them.
+
+    Attributes:
+        kind: one of `RECURRENT_KINDS`.
     """
 
-    kind = "recurrent"
     min_samples = WINDOW
     """Samples of one frame."""
 
     def __init__(self, model: RecurrentModel, mean: float, std: float):
         super().__init__()
         self.model = model
+        self.kind = next(kind for kind, features in RECURRENT_KINDS.items() if features == model.config.features)
         self.log_mel = LogMel(mean, std, FEATURES["mel"])
         if model.config.features == "mfcc":
             cosines = create_dct(FEATURES["mfcc"], FEATURES["mel"], norm="ortho")  # (128, 40)
@@ -111,9 +116,10 @@ class RecurrentBackbone(nn.Module):
             self.wavelets = Wavelets()
 
     @classmethod
-    def untrained(cls, preset: str, mean: float, std: float, features: str = "mel") -> "RecurrentBackbone":
+    def untrained(cls, kind: str, preset: str, mean: float, std: float) -> "RecurrentBackbone":
         """A new network; weights are drawn from torch's global generator."""
-        return cls(RecurrentModel(RecurrentConfig(**RECURRENT_PRESETS[preset], features=features)), mean, std)
+        config = RecurrentConfig(**RECURRENT_PRESETS[preset], features=RECURRENT_KINDS[kind])
+        return cls(RecurrentModel(config), mean, std)
 
     @property
     def width(self) -> int:

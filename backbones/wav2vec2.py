@@ -71,8 +71,8 @@ class Wav2Vec2Backbone(nn.Module):
 
     Args:
         model: one of `KINDS`.
-        is_normalised: whether each clip is brought to mean 0 and deviation 1 over its sounding samples, as all but the
-            smaller WavLMs were trained.
+        is_normalised: whether each clip is brought to mean 0 and deviation 1 over its sounding samples; its own front
+            end says how it was trained.
 
     Attributes:
         kind: one of `KINDS`; ``wav2vec2-cnn`` where the model has no transformer layers.

@@ -25,7 +25,7 @@ from backbones.clap import CLAP_RATE, CLAP_STEADY, ClapBackbone
 from backbones.cnn import CnnBackbone
 from backbones.log_mel import RATE
 from backbones.mobilenets import MobileNetsBackbone, MobileNetsModel
-from backbones.recurrent import RecurrentBackbone, RecurrentModel
+from backbones.recurrent import RECURRENT_KINDS, RecurrentBackbone, RecurrentModel
 from backbones.wav2vec2 import KINDS, Wav2Vec2Backbone, settings_of
 from checkpoints.errors import CheckpointError
 from checkpoints.files import replacing
@@ -77,7 +77,7 @@ LAYOUTS = {
         lambda model, front_end: ClapBackbone(model.audio_model, front_end), CLAP_RATE,
     ),
     "luthier-recurrent": Layout(
-        RecurrentModel, ASTFeatureExtractor, {"recurrent": {}},
+        RecurrentModel, ASTFeatureExtractor, {kind: {} for kind in RECURRENT_KINDS},
         lambda model, front_end: RecurrentBackbone(model, *statistics_of(front_end)),
     ),
     "luthier-mobilenets": Layout(

@@ -6,7 +6,14 @@ import torch
 
 from backbones.log_mel import samples_of
 from backbones.pooling import pool
-from backbones.recurrent import FEATURES, RECURRENT_PRESETS, RecurrentBackbone, RecurrentConfig, RecurrentModel
+from backbones.recurrent import (
+    FEATURES,
+    RECURRENT_KINDS,
+    RECURRENT_PRESETS,
+    RecurrentBackbone,
+    RecurrentConfig,
+    RecurrentModel,
+)
 
 TOLERANCE = {"atol": 1e-5, "rtol": 1e-4}  # sums run in another order
 
@@ -83,8 +90,10 @@ def test_gradient_reaches_every_parameter(features):
         assert parameter.grad.abs().max() > 0, name
 
 
-def test_features_and_presets():
+def test_kinds_and_presets():
     with pytest.raises(ValueError, match="features are one of mel, mfcc, wavelet, not chroma"):
-        RecurrentBackbone.untrained("tiny", -4.0, 4.0, features="chroma")
-    for preset, width in zip(RECURRENT_PRESETS, (128, 256, 512), strict=True):
-        assert RecurrentBackbone.untrained(preset, -4.0, 4.0, features="mfcc").width == width
+        RecurrentModel(RecurrentConfig(features="chroma"))
+    for kind, features in RECURRENT_KINDS.items():
+        for preset, width in zip(RECURRENT_PRESETS, (128, 256, 512), strict=True):
+            backbone = RecurrentBackbone.untrained(kind, preset, -4.0, 4.0)
+            assert (backbone.kind, backbone.model.config.features, backbone.width) == (kind, features, width)
