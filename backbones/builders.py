@@ -36,8 +36,8 @@ BUILDERS: dict[str, Callable[..., Backbone]] = {
     **{kind: partial(_recurrent, kind) for kind in RECURRENT_KINDS},
     "mobilenets": lambda preset, num_frames, mean, std: MobileNetsBackbone.untrained(preset, mean, std),
 }
-"""From a kind to what builds it untrained; a log-mel's length says nothing to most, its statistics nothing to those that
-hear the waveform."""
+"""From a kind to what builds it untrained; most hear clips of any length, and those that hear the waveform need no
+statistics of a log-mel."""
 
 
 def untrained_backbone(kind: str, preset: str, num_frames: int, mean: float, std: float, **options: int) -> Backbone:
