@@ -95,6 +95,6 @@ def finish(accelerator: Accelerator, run: RunFolder, progress: Progress, num_ste
         f"{'finished' if is_done else 'stopped'} after {progress.step} of {num_steps} steps"
         + ("" if is_done else f"; go on with --resume {run.path}")
     )
-    for path in (run.backbone, run.metrics, *run.pictures()):
+    for path in (run.backbone, run.adapter, run.heads, run.scores, run.metrics, *run.pictures()):
         if path.exists():
             accelerator.print(f"  {path}")

@@ -6,6 +6,7 @@ runs/NAME/
   backbone/        transformers layout, see `checkpoints.weights`
   adapter/         PEFT layout, see `checkpoints.adapters`
   heads/           heads.safetensors and heads.json, see `checkpoints.heads`
+  scores.json      what fine-tuning reached in the end
   state/           training states, see `checkpoints.state`
   figures/
 """
@@ -77,6 +78,11 @@ class RunFolder:
                 written = [path.stat().st_mtime for path in (config, run.metrics, run.state) if path.exists()]
                 found.append((max(written), run.path.name, run))
         return [run for _, _, run in sorted(found, key=lambda entry: entry[:2], reverse=True)]
+
+    @property
+    def scores(self) -> Path:
+        """``scores.json``: what a finished fine-tuning reached."""
+        return self.path / "scores.json"
 
     @property
     def metrics(self) -> Path:

@@ -44,8 +44,8 @@ from data.opening import OFFLINE_PACK, open_pack
 from data.pack import Pack
 from data.sampler import Share
 from finetune.evaluation import Evaluation
-from finetune.heads import FORMS
-from finetune.methods import METHODS, AdapterOptions, after_step
+from finetune.heads import FORMS, NAMES
+from finetune.methods import METHODS, AdapterOptions, after_step, penalty
 from finetune.model import RECIPE
 from finetune.objective import Terms, Trained, class_weights_of, means_of, metric_mean, weighted_sum
 from finetune.protocols import PROTOCOLS
@@ -61,7 +61,7 @@ from finetune.setup import (
     specs_of,
     table_of,
 )
-from finetune.targets import targets_of
+from finetune.targets import YES_OR_NO, targets_of
 
 ERRORS = (CheckpointError, DataError)
 DEFAULT_STEPS = 240
@@ -202,9 +202,13 @@ class Config:
         for name in ("warmup", "heads_first", "patchout", "ema"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"--{name} must lie between 0 and 1, 1 left out, not {getattr(self, name)}")
+        for name in (*self.head_losses, *self.head_weights, *(self.heads or []), *self.assume_complete):
+            if name not in NAMES:
+                raise ValueError(f"a head is one of {', '.join(NAMES)}, not {name}")
         for name, loss in self.head_losses.items():
-            if loss not in LOSSES:
-                raise ValueError(f"--head_losses of {name} is one of {', '.join(LOSSES)}, not {loss}")
+            losses = LOSSES[2:] if name == "pitch" else LOSSES[:2] if name in YES_OR_NO else LOSSES
+            if loss not in losses:
+                raise ValueError(f"--head_losses of {name} is one of {', '.join(losses)}, not {loss}")
         for name in ("consistency", "metric", "focal_gamma", "patience"):
             if getattr(self, name) < 0:
                 raise ValueError(f"--{name} must not be negative, {getattr(self, name)} is")
@@ -214,6 +218,8 @@ class Config:
             raise ValueError("--steps and --epochs both give the length of the run; choose one")
         if self.patchout and (self.backbone not in ("ast", "cnn") or self.pooling not in ("mean", "attentive")):
             raise ValueError("--patchout needs a backbone of patches, ast or cnn, and --pooling mean or attentive")
+        if self.head_form == "attention" and self.pooling == "attentive":
+            raise ValueError("--head_form attention pools for each class by itself; leave --pooling attentive out")
         if self.head_form == "attention" and self.sections > 1:
             raise ValueError("--sections shares out an embedding, heads of --head_form attention make their own")
         available = [str(name) for name in get_available_trackers()]
@@ -305,7 +311,8 @@ def main(config: Config) -> RunFolder:
                 means = means_of(specs, logits, targets, class_weights, terms)
                 if terms.metric:
                     means["metric"] = metric_mean(embedding, batch.labels, terms.temperature)
-                loss = weighted_sum(means, terms, log_variance)
+                loss, of_method = weighted_sum(means, terms, log_variance), penalty(model.adapted)
+                loss = loss if of_method is None else loss + of_method
                 accelerator.backward(loss)
                 for term, mean in {"loss": loss, **{f"loss_{term}": mean for term, mean in means.items()}}.items():
                     losses[term] = losses.get(term, 0.0) + mean.detach() / config.accumulation
@@ -314,12 +321,12 @@ def main(config: Config) -> RunFolder:
         is_good = bool(torch.isfinite(norm))
         if is_good or accelerator.scaler:  # float16's scaler skips the step itself and lowers its scale
             optimizer.step()
-        optimizer.zero_grad()
         progress.step += 1
         if is_good:
             after_step(model.adapted, progress.step)
             if average:
                 average.update(progress.step)
+        optimizer.zero_grad()
         progress.counters["skipped_steps"] += not is_good
         bad_steps = 0 if is_good else bad_steps + 1
         if bad_steps >= config.max_bad_steps:

@@ -11,7 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from backbones.optimisation import WeightAverage, count_parameters
+from backbones.optimisation import WeightAverage
 from checkpoints.figures import save
 from checkpoints.files import replacing
 from checkpoints.run import RunFolder
@@ -20,10 +20,11 @@ from data.loader import CropReader
 from data.pack import Pack
 from data.selection import selected_rows
 from finetune.figures import figures_of
+from finetune.methods import count_trainable
 from finetune.model import FineTuned
 from finetune.protocols import PROTOCOLS, TestProtocol, protocol_scores
 from finetune.scores import Predictions, score, score_table
-from finetune.setup import sources_of
+from finetune.setup import sentences, sources_of
 from finetune.targets import targets_of
 from finetune.thresholds import choose_thresholds
 
@@ -63,14 +64,11 @@ class Evaluation:
         if self.accelerator.is_main_process:
             if self.average:
                 self.average.swap()
-            rows = _spread(self.validated, self.config.eval_clips)
-            if len(rows):
-                predictions = predict_clips(self.model, self.pack, rows, self._assume_complete)
-                self.model.thresholds = choose_thresholds(predictions, self.model.specs)
-                values = score(predictions, self.model.specs, self.model.thresholds)
+            values = self._scores(self.model, self.pack, _spread(self.validated, self.config.eval_clips))
+            if values:
                 values["validation_score"] = mean_score(values)
-            is_best = values.get("validation_score", 0.0) >= progress.counters["best_score"]
-            if is_best or not len(rows):
+            is_best = not values or values["validation_score"] > progress.counters["best_score"]
+            if is_best:
                 progress.counters["best_score"] = values.get("validation_score", 0.0)
                 self.model.scores = values
                 self.model.save(self.run)
@@ -90,12 +88,11 @@ class Evaluation:
             return {}
         model = FineTuned.load(self.run.path, self.accelerator.device)
         found: dict[str, dict[str, float]] = {}
-        if len(self.validated):
-            predictions = predict_clips(model, self.pack, self.validated, self._assume_complete)
-            model.thresholds = choose_thresholds(predictions, model.specs)
-            found["validation"] = score(predictions, model.specs, model.thresholds)
-        if len(self.test_rows):
-            predictions = predict_clips(model, self.tested, self.test_rows, frozenset())
+        validation = self._scores(model, self.pack, self.validated)
+        if validation:
+            found["validation"] = validation
+        predictions = self._predictions(model, self.tested, self.test_rows, frozenset())
+        if predictions:
             found["test"] = score(predictions, model.specs, model.thresholds)
             print(f"\n{score_table(predictions, model.specs, model.thresholds)}\n")
             for name, figure in figures_of(predictions, model.specs).items():
@@ -110,21 +107,36 @@ class Evaluation:
                 print(f"by the protocol of {protocol.name}: {reported}")
         model.scores = found.get("test", found.get("validation", {}))
         model.save(self.run)
-        trained = (parameter for parameter in self.model.backbone.parameters() if parameter.requires_grad)
+        trained, total = count_trainable(self.model.backbone)
         summary = {
             **found,
             "seconds": seconds,
             "steps": progress.step,
-            "trainable": count_parameters(trained),
-            "parameters": count_parameters(self.model.backbone.parameters()),
+            "trainable": trained,
+            "parameters": total,
         }
-        with replacing(self.run.path / "scores.json") as temporary:
+        with replacing(self.run.scores) as temporary:
             temporary.write_text(json.dumps(summary, indent=2) + "\n")
         return found
 
-    @property
-    def _assume_complete(self) -> frozenset[str]:
-        return frozenset(self.config.assume_complete)
+    def _scores(self, model: FineTuned, pack: Pack, rows: np.ndarray) -> dict[str, float]:
+        """Scores of validation clips, whose labels choose the thresholds too; none where nothing is known of them."""
+        predictions = self._predictions(model, pack, rows, frozenset(self.config.assume_complete))
+        if predictions is None:
+            return {}
+        model.thresholds = choose_thresholds(predictions, model.specs)
+        return score(predictions, model.specs, model.thresholds)
+
+    @staticmethod
+    def _predictions(
+        model: FineTuned, pack: Pack, rows: np.ndarray, assume_complete: frozenset[str]
+    ) -> Predictions | None:
+        """None where there is no clip, or no label of any head is known."""
+        if not len(rows):
+            return None
+        with sentences():
+            predictions = predict_clips(model, pack, rows, assume_complete)
+        return predictions if any(target.is_known.any() for target in predictions.targets.values()) else None
 
 
 def mean_score(values: dict[str, float]) -> float:

@@ -1,12 +1,12 @@
 """What `finetune/adapters.py` does before its first step: which clips, which heads, which network, and saying so."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from accelerate import Accelerator
-from data.weighted import WeightedOrder, balancing_weights
 
 from backbones.builders import Backbone, untrained_backbone
 from backbones.log_mel import RATE, compare_statistics, frames_of
@@ -23,10 +23,12 @@ from data.pack import Pack
 from data.predominant import PredominantTable
 from data.sampler import GlobalOrder
 from data.selection import selected_rows
+from data.weighted import WeightedOrder, balancing_weights
 from finetune.heads import HeadSpec
-from finetune.methods import METHODS, adapt
+from finetune.methods import METHODS, adapt, count_trainable
 from finetune.model import FineTuned
 from finetune.objective import Trained
+from finetune.protocols import PROTOCOLS
 from finetune.targets import heads_for, left_out
 
 if TYPE_CHECKING:
@@ -69,8 +71,9 @@ def specs_of(config: "Config", table: LabelTable, rows: np.ndarray, accelerator:
     """
     kinds = {name: "classes" for name, loss in config.head_losses.items() if loss.endswith("cross_entropy")}
     assume_complete = frozenset(config.assume_complete)
-    specs = heads_for(table, rows, kinds, assume_complete)
-    reasons = left_out(table, rows, kinds, assume_complete)
+    with sentences():
+        specs = heads_for(table, rows, kinds, assume_complete)
+        reasons = left_out(table, rows, kinds, assume_complete)
     wanted = config.heads or [spec.name for spec in specs if config.head_weights.get(spec.name, 1.0) > 0]
     allowed = [spec.name for spec in specs]
     for name in wanted:
@@ -84,7 +87,13 @@ def specs_of(config: "Config", table: LabelTable, rows: np.ndarray, accelerator:
         raise CheckpointError("no head is left to train; give clips with labels, or weights above 0")
     if config.consistency and not {"instrument", "family"} <= set(wanted):
         raise CheckpointError("--consistency needs the heads instrument and family; train both, or leave it out")
-    return [spec for spec in specs if spec.name in wanted]
+    kept = [spec for spec in specs if spec.name in wanted]
+    if config.consistency and {spec.kind for spec in kept if spec.name in ("instrument", "family")} != {"binary"}:
+        raise CheckpointError("--consistency compares probabilities of each class; leave cross_entropy out of the two")
+    if config.protocol != "none":
+        with sentences():
+            PROTOCOLS[config.protocol].places(kept)  # says what the protocol asks about and no head answers
+    return kept
 
 
 def order_of(config: "Config", table: LabelTable, rows: np.ndarray, parts: int) -> GlobalOrder | WeightedOrder:
@@ -136,11 +145,21 @@ def build_model(
         if hasattr(backbone, "resized"):
             backbone = backbone.resized(num_frames)
     keep(backbone)
-    adapted = adapt(backbone, config.method, config.adapter, num_steps)
-    return FineTuned(
-        backbone, adapted, config.method, config.pooling, specs, config.head_form, config.head_hidden,
-        config.sections, num_samples,
-    )  # fmt: skip
+    with sentences():
+        adapted = adapt(backbone, config.method, config.adapter, num_steps)
+        return FineTuned(
+            backbone, adapted, config.method, config.pooling, specs, config.head_form, config.head_hidden,
+            config.sections, num_samples,
+        )  # fmt: skip
+
+
+@contextmanager
+def sentences() -> Iterator[None]:
+    """Turns what functions that know of no command say of their arguments into the end of one."""
+    try:
+        yield
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def save_base(backbone: Backbone, run: RunFolder, accelerator: Accelerator, is_resumed: bool) -> None:
@@ -164,12 +183,11 @@ def groups_of(config: "Config", trainable: Trained) -> list[dict[str, Any]]:
 
 
 def announce(
-    config: "Config", accelerator: Accelerator, run: RunFolder, pack: Pack, model: FineTuned, order: Any,
-    num_rows: int, num_steps: int, init: str | None,
+    config: "Config", accelerator: Accelerator, run: RunFolder, pack: Pack, model: FineTuned,
+    order: GlobalOrder | WeightedOrder, num_rows: int, num_steps: int, init: str | None,
 ) -> None:  # fmt: skip
     """Says once what will be done."""
-    trained = count_parameters(parameter for parameter in model.backbone.parameters() if parameter.requires_grad)
-    total = count_parameters(model.backbone.parameters())
+    trained, total = count_trainable(model.backbone)
     heads = count_parameters(model.parameters()) - total
     base = total if model.adapted is None else total - trained
     told = ", ".join(f"{spec.name} ({len(spec.classes)})" for spec in model.specs)
@@ -180,7 +198,8 @@ def announce(
         f"model    {config.backbone}: {base / 1e6:.2f} M parameters; {config.method} trains {trained / 1e6:.3f} M "
         f"({trained / base:.2%}), heads {heads / 1e6:.3f} M\n"
         f"heads    {told}; {config.head_form}, pooling {config.pooling}\n"
-        f"steps    {num_steps} ({num_steps / order.steps_per_epoch:.2f} epochs) of {order.batch_size} clips on "
+        + (f"order    {order.describe()}\n" if isinstance(order, WeightedOrder) else "")
+        + f"steps    {num_steps} ({num_steps / order.steps_per_epoch:.2f} epochs) of {order.batch_size} clips on "
         f"{accelerator.num_processes} process(es); learning rate "
         f"{config.lr or METHODS[config.method].learning_rate:g}, of heads {config.head_lr:g}\n"
         f"device   {describe_device(accelerator)}\n"
