@@ -196,9 +196,14 @@ def _conformer(site: Site, options: AdapterOptions) -> PeftConfig:
     )  # fmt: skip
 
 
-def _plain(config: type[PeftConfig], **settings: bool) -> Callable[[Site, AdapterOptions], PeftConfig]:
+def _plain(config: type[PeftConfig]) -> Callable[[Site, AdapterOptions], PeftConfig]:
     """For tuners that only want to know their rank."""
-    return lambda site, options: config(r=options.rank, target_modules=site.targets(options), **settings)
+    return lambda site, options: config(r=options.rank, target_modules=site.targets(options))
+
+
+def _hra(site: Site, options: AdapterOptions) -> PeftConfig:
+    even = options.rank + options.rank % 2  # reflections cancel in pairs
+    return HRAConfig(r=even, target_modules=site.targets(options))
 
 
 def _loha(site: Site, options: AdapterOptions) -> PeftConfig:
@@ -219,7 +224,7 @@ METHODS: dict[str, Method] = {
     "loha": Method(5e-3, "Hadamard products of low-rank changes (Hyeon-Woo et al. 2021)", _loha),
     "lokr": Method(5e-3, "Kronecker products of low-rank changes (Edalati et al. 2022)", _lokr),
     "oft": Method(1e-3, "rotations of weights, block by block (Qiu et al. 2023)", _oft),
-    "hra": Method(1e-3, "reflections of weights (Yuan et al. 2024)", _plain(HRAConfig)),
+    "hra": Method(1e-3, "reflections of weights (Yuan et al. 2024)", _hra),
     "road": Method(5e-3, "rotations of outputs, two by two (Liao and Monz 2024)", lambda s, o: RoadConfig(
         group_size=math.gcd(64, s.divisor(o)), target_modules=s.targets(o))),
     "miss": Method(5e-3, "one matrix shared by all shards of the weights (Kang and Yin 2024)", _plain(MissConfig)),

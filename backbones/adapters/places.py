@@ -153,12 +153,11 @@ def places_of(model: PreTrainedModel) -> Places:
     places = CONVOLUTIONS if kind == "wav2vec2" and model.config.num_hidden_layers == 0 else PLACES[kind]
     names = {*places.attention, *places.feed_forward, *places.norms, *filter(None, [places.after_attention])}
     if missing := sorted(name for name in names if not find(model, places.in_layers(name))):
-        layer = next(iter(find(model, places.layer)), "")
-        start = f"{layer}." if layer else ""
-        seen = [name.removeprefix(start) for name, _ in model.named_modules() if name.startswith(start) and name]
+        layer = next(iter(find(model, places.layer)), None)
+        inside = model.get_submodule(layer).named_modules() if layer else model.named_children()
         raise ValueError(
-            f"a {kind} should have {', '.join(missing)} in each {places.layer}, "
-            f"{layer or 'the model'} has {', '.join(seen)}; this version of transformers calls them otherwise"
+            f"a {kind} should have {', '.join(missing)} in each {places.layer}, {layer or 'the model'} has "
+            f"{', '.join(name for name, _ in inside if name)}; this version of transformers calls them otherwise"
         )
     return places
 

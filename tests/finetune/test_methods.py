@@ -76,13 +76,17 @@ def scramble(backbone: Backbone, scale: float = 0.1) -> None:
                 parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
 
 
-@BOTH
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("ast", OPTIONS), ("wav2vec2", OPTIONS), ("ast", AdapterOptions(rank=3, target="all", placing="houlsby"))],
+    ids=["ast", "wav2vec2", "ast-odd-all"],
+)
 @pytest.mark.parametrize("method", METHODS)
 @torch.no_grad()
-def test_it_starts_as_it_was(kind, method, waveform):
+def test_it_starts_as_it_was(kind, options, method, waveform):
     backbone = build(kind)
     before = backbone(waveform).tokens
-    adapted = adapt(backbone, method, OPTIONS, NUM_STEPS)
+    adapted = adapt(backbone, method, options, NUM_STEPS)
     backbone.eval()
     assert (adapted is None) == (method in ("head", "full"))
     torch.testing.assert_close(backbone(waveform).tokens, before, rtol=0, atol=1e-5 if method in ROUNDED else 0)
