@@ -81,15 +81,15 @@ def write_recording(path: Path, seconds: float) -> Path:
     return path
 
 
-def peak_above_model(preset: str, hours: float, cores: int = 1) -> float:
+def peak_above_model(preset: str, hours: float, cores: int = 1, hop_seconds: float = CHUNK_SECONDS / 2) -> float:
     """GiB that a fresh process holds at most while it hears a recording, beyond what it held with the network."""
     with tempfile.TemporaryDirectory() as folder:
         path = write_recording(Path(folder, "concert.flac"), hours * 3600)
         with multiprocessing.get_context("spawn").Pool(1) as pool:
-            return pool.apply(_peak_above_model, (preset, path, cores))
+            return pool.apply(_peak_above_model, (preset, path, cores, hop_seconds))
 
 
-def _peak_above_model(preset: str, path: Path, cores: int) -> float:
+def _peak_above_model(preset: str, path: Path, cores: int, hop_seconds: float) -> float:
     torch.set_num_threads(cores)
     model = untrained(preset)
     short = write_recording(path.with_name("short.flac"), CHUNK_SECONDS / 2)
@@ -97,9 +97,9 @@ def _peak_above_model(preset: str, path: Path, cores: int) -> float:
         timeline(predict(model, short, with_spectrogram=True)), path.with_name("short.png")
     )  # loads what is loaded late
     before = psutil.Process().memory_info().rss
-    found = predict(model, path, with_spectrogram=True)
+    found = predict(model, path, with_spectrogram=True, hop_seconds=hop_seconds)
     save(timeline(found), path.with_name("concert.png"))
-    Json(About("untrained", CHUNK_SECONDS, CHUNK_SECONDS / 2, None)).add(found)
+    Json(About("untrained", CHUNK_SECONDS, hop_seconds, None)).add(found)
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss: bytes there, KiB elsewhere
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit - before) / 2**30
 

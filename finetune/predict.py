@@ -19,7 +19,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -55,7 +55,7 @@ Silence is heard as nothing: every probability is 0 there, and it takes no part 
 chunk is heard as it is, from a fortieth of a second on. What goes beyond full scale is scaled to fit, chunk by chunk.
 """
 ERRORS = (CheckpointError, DataError, ValueError)
-ALL_HEARD, SOME_HEARD, NONE_HEARD, INTERRUPTED = 0, 1, 2, 130
+ALL_HEARD, SOME_HEARD, INTERRUPTED = 0, 1, 130
 
 
 def predict(
@@ -114,20 +114,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns its exit code.
 
     Raises:
-        CheckpointError, DataError, ValueError: bad input, for which the code is `NONE_HEARD`.
+        CheckpointError, DataError, ValueError: bad input, or nothing could be heard.
     """
     args = _parser().parse_args(arguments)
     settings = {field.name: getattr(args, field.name) for field in fields(Settings)}
     chosen = Settings(**settings)
-    found = find_recordings(path.expanduser() for path in args.paths)
-    pictures = (
-        {} if args.plot is None else {path: args.plot / _picture_of(name) for path, name in found.recordings.items()}
-    )
-    _check_targets([*pictures.values()] + [args.out] * (args.out is not None), found.recordings)
+    found = find_recordings(args.paths)
+    pictures = {}
+    if args.plot is not None:
+        pictures = {path: args.plot / f"{printable(name)}.png" for path, name in found.recordings.items()}
+    _check_targets([*pictures.values(), *([] if args.out is None else [args.out])], found.recordings)
     failures = list(found.failures)
     if not found.recordings:
         raise DataError(_none_heard(failures))
-    model = FineTuned.load(args.run.expanduser(), device_of(args.device))
+    model = FineTuned.load(args.run, device_of(args.device))
     chosen.specs(model)
     size, hop = chosen.sizes(model)
     output = FORMATS[_format(args)](About(str(args.run), size / RATE, hop / RATE, args.top))
@@ -138,14 +138,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _complain(failure)
             for path in found.recordings:
                 try:
-                    prediction = predict(model, path, None, args.plot is not None, bar.within(path), **settings)
+                    prediction = predict(model, path, None, bool(pictures), bar.within(path), **settings)
                 except DataError as error:
                     failures.append(Failure(path, _with_advice(str(error))))
                     if not is_alone:
                         _complain(failures[-1])
                 else:
                     write(output.add(prediction))
-                    if args.plot is not None:
+                    if pictures:
                         save(timeline(prediction, args.top), pictures[path])
                 bar.finish(path)
             if len(failures) == len(found.recordings) + len(found.failures):
@@ -220,10 +220,6 @@ def _check_targets(targets: Iterable[Path], recordings: Iterable[Path]) -> None:
             raise DataError(f"a folder was expected at {target.parent} ({error.strerror}); choose another") from error
 
 
-def _picture_of(name: PurePosixPath) -> str:
-    return f"{printable(name)}.png"
-
-
 def _format(args: argparse.Namespace) -> str:
     if args.format is not None:
         return args.format
@@ -267,15 +263,21 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run of finetune/adapters.py")
+    parser.add_argument("run", type=_path, metavar="RUN", help="folder of a run of finetune/adapters.py")
     parser.add_argument(
-        "paths", type=Path, nargs="+", metavar="PATH", help="recordings, and folders of them (with all that is in them)"
+        "paths",
+        type=_path,
+        nargs="+",
+        metavar="PATH",
+        help="recordings, and folders of them (with all that is in them)",
     )
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write what is heard (default: the terminal)")
+    parser.add_argument(
+        "--out", type=_path, metavar="FILE", help="where to write what is heard (default: the terminal)"
+    )
     parser.add_argument(
         "--format", choices=FORMATS, help="of it (default: as --out ends, .json or .csv, else a table to read)"
     )
-    parser.add_argument("--plot", type=Path, metavar="FOLDER", help="draw each recording there, time by class, as PNG")
+    parser.add_argument("--plot", type=_path, metavar="FOLDER", help="draw each recording there, time by class, as PNG")
     parser.add_argument(
         "--heads", type=_names, metavar="NAME,NAME", help="heads that are asked, as instrument,family (default: all)"
     )
@@ -301,6 +303,10 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--device", metavar="NAME", help="as cpu or cuda:0 (default: a GPU if there is one)")
     return parser
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
 
 
 def _names(text: str) -> tuple[str, ...]:
