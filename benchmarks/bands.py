@@ -45,6 +45,7 @@ from checkpoints.weights import find_backbone
 from data.errors import DataError
 from data.opening import OFFLINE_PACK
 from data.pack import Pack
+from data.selection import selected_rows
 from finetune import adapters, probe
 
 FROM_SCRATCH = {"lr": "1e-3", "heads_first": "0"}
@@ -249,11 +250,11 @@ def check_preset(options: argparse.Namespace) -> None:
 
 
 def check_packs(options: argparse.Namespace) -> str:
-    """Notes in --runs which packs its runs are of, and says how many clips these have.
+    """Notes in --runs which packs its runs are of, and says how many of their clips take part.
 
     Raises:
         CheckpointError: the runs that are there are of other packs.
-        DataError: one of them is no pack.
+        DataError: one of them is no pack, or has no such clips.
     """
     packs = {name: Pack.open(getattr(options, name)) for name in ("data", "test_data")}
     file, own = options.runs / "packs.json", {name: pack.fingerprint for name, pack in packs.items()}
@@ -267,10 +268,12 @@ def check_packs(options: argparse.Namespace) -> str:
             f"the runs in {options.runs} were made with another --{name} than {getattr(options, name)}, or before it "
             "was prepared anew; choose another folder for --runs"
         )
-    told = {name: pack.info.describe_splits() for name, pack in packs.items()}
+    pack, other = packs.values()
+    learned, chosen = (len(selected_rows(pack, split, options.sources)) for split in ("train", "validation"))
+    of_split, of_all = (len(selected_rows(other, split, options.sources)) for split in ("test", None))
     return (
-        f"Learned from {', '.join(options.sources)} of {options.data} ({told['data']}); tested on {options.test_data} "
-        f"({told['test_data']})."
+        f"Learned from {learned:,} clips of {options.data}, thresholds and settings chosen on {chosen:,} others of it; "
+        f"tested on {of_split or of_all:,} clips of {options.test_data}."
     )
 
 

@@ -122,15 +122,25 @@ def goals(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
+def classes_line(rows: Sequence[Row]) -> str:
+    """Over how many instruments scores are means; those that differ in it do not compare."""
+    found = sorted({run["test"]["instrument_classes"] for row in rows for run in row.runs.values()})
+    if len(found) == 1:
+        return f"Macro F1 and mAP are means over {found[0]} instruments."
+    counts = ", ".join(map(str, found))
+    return f"Warning: macro F1 and mAP are means over different instruments ({counts} of them) and do not compare."
+
+
 def report(rows: Sequence[Row]) -> str:
     """Tables, the most labels first, and goals."""
-    parts = []
+    parts = [classes_line(rows)]
     shares = sorted({row.share for row in rows}, reverse=True)
     for share in shares:
         parts += [f"## {percent(share)} of the labels", score_table([row for row in rows if row.share == share])]
     if len(shares) > 1:
         parts += [f"## {SCORES[HEADLINES[-1]]} by labels", efficiency_table(rows, HEADLINES[-1])]
-    return "\n\n".join([*parts, "\n".join(f"- {line}" for line in goals(rows))])
+    lines = [f"- {line}" for line in goals(rows)]
+    return "\n\n".join([*parts, "\n".join(lines)] if lines else parts)
 
 
 def as_values(rows: Sequence[Row]) -> list[dict[str, Any]]:

@@ -48,7 +48,7 @@ class Recipes:
         RunFolder(out).write_config(module, told | ({"steps": int(flags["steps"])} if "steps" in flags else {}))
         if self.fails_on and self.fails_on in out.name:
             return SimpleNamespace(returncode=2, stderr="warning\nerror: a head without a positive\n 3%|bar")
-        test = dict.fromkeys(bands.SCORES, 0.5 + 0.1 * told["seed"])
+        test = dict.fromkeys(bands.SCORES, 0.5 + 0.1 * told["seed"]) | {"instrument_classes": 12}
         (out / "scores.json").write_text(json.dumps({"test": test, "seconds": 3.0}))
         return SimpleNamespace(returncode=0, stderr="")
 
@@ -205,8 +205,13 @@ def test_untrained_backbones_must_be_as_wide_as_pretrained_ones(options, tmp_pat
 
 def test_runs_are_of_the_packs_that_are_asked_for(options, toy_pack, make_clips):
     options.data = toy_pack.folder
-    options.test_data = write_pack(make_clips(6), options.test_data, processes=1).folder
-    assert str(toy_pack.folder) in check_packs(options)
+    options.test_data = write_pack(make_clips(6, split="train"), options.test_data, processes=1).folder
+    options.sources = ["toy"]
+    learned, chosen = (len(toy_pack.rows(split)) for split in ("train", "validation"))
+    words = check_packs(options)
+    assert f"from {learned} clips of {toy_pack.folder}" in words
+    assert f"chosen on {chosen} others" in words
+    assert f"tested on 6 clips of {options.test_data}" in words  # all, for it has no test split
     check_packs(options)
     options.test_data = toy_pack.folder
     with pytest.raises(CheckpointError, match="were made with another --test_data than"):
@@ -216,7 +221,7 @@ def test_runs_are_of_the_packs_that_are_asked_for(options, toy_pack, make_clips)
 def test_one_command_writes_tables_numbers_and_a_figure(options, recipes, toy_pack, monkeypatch, capsys):
     arguments = ["--init", "untouched", "--data", toy_pack.folder, "--test_data", toy_pack.folder, "--methods", "lora",
                  "mfcc_svm", "--seeds", 2, "--flags", "steps=30", "--runs", options.runs,
-                 "--out", options.out]  # fmt: skip
+                 "--sources", "toy", "--out", options.out]  # fmt: skip
     monkeypatch.setattr(sys, "argv", ["bands", *map(str, arguments)])
     monkeypatch.setattr(bands, "check_preset", lambda options: None)
     bands.main()

@@ -20,7 +20,8 @@ from benchmarks.bands_table import (
 def row(method: str, start: str, *scores: float, share: float = 1.0, **more) -> Row:
     runs = {
         seed: {
-            "test": {"instrument_f1_macro": value - 0.1, "instrument_f1_micro": value, "instrument_map": value},
+            "test": {"instrument_f1_macro": value - 0.1, "instrument_f1_micro": value, "instrument_map": value}
+            | {"instrument_classes": 12},
             "seconds": 10.0 + seed,
         }
         | more
@@ -81,6 +82,13 @@ def test_the_report_begins_with_all_labels_and_compares_shares_only_where_there_
     headings = [line for line in report(rows).splitlines() if line.startswith("#")]
     assert headings == ["## 100 % of the labels", "## 10 % of the labels", "## mAP by labels"]
     assert "by labels" not in report(rows[1:])
+
+
+def test_scores_over_different_instruments_are_not_passed_off_as_comparable():
+    rows = [row("head", PRETRAINED, 0.2), row("lora", PRETRAINED, 0.5)]
+    assert report(rows).startswith("Macro F1 and mAP are means over 12 instruments.")
+    rows[1].runs[0]["test"]["instrument_classes"] = 11
+    assert report(rows).startswith("Warning: macro F1 and mAP are means over different instruments (11, 12 of them)")
 
 
 def test_json_holds_every_run():
