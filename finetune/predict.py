@@ -282,7 +282,10 @@ def _parser() -> argparse.ArgumentParser:
         "--heads", type=_names, metavar="NAME,NAME", help="heads that are asked, as instrument,family (default: all)"
     )
     parser.add_argument(
-        "--top", type=_positive, metavar="K", help="name the K likeliest classes of a head (default: those heard; in CSV all)"
+        "--top",
+        type=_positive,
+        metavar="K",
+        help="name the K likeliest classes of a head (default: those heard; in CSV all)",
     )
     parser.add_argument(
         "--threshold", type=float, metavar="X", help="from which probability on a class is heard (default: the run's)"
