@@ -7,10 +7,10 @@
 
 A training excerpt tells its predominant instrument only, and what it does not tell is taken as silent, as with IRMAS; a
 test excerpt tells all that sounds. Every method learns from the same clips and is scored by the same measures: MFCCs
-with an SVM, log-mel statistics and a frozen backbone's embedding with a linear probe, then heads alone, LoRA,
-bottleneck adapters and full fine-tuning by gradient descent; whatever needs a backbone also from an untrained one. The
-same again with a tenth and a hundredth of the labels (every instrument keeps a clip), and everything for several seeds:
-of the network, the choice of labels and their order, and, if there are several --init, of pretraining.
+and all classic features with an SVM, two networks of their own from scratch, a linear probe on the frozen backbone,
+then heads alone, LoRA, bottleneck adapters and full fine-tuning; whatever needs the backbone also from an untrained
+one. The same again with a tenth and a hundredth of the labels (every instrument keeps a clip), and everything for
+several seeds: of the network, the choice of labels and their order, and, if there are several --init, of pretraining.
 
 Runs take turns by seed and then by labels, so that a table can be made early. Each is a run folder in --runs; what is
 finished is not run again, and what was interrupted goes on from its last state. Writes OUT.md, OUT.json and OUT.png.
@@ -66,9 +66,9 @@ METHODS: dict[str, tuple[ModuleType, dict[str, str]]] = {
 }
 """The recipe of each row, and what it is told."""
 WITHOUT_BACKBONE = ("mfcc_svm", "classic_svm", "recurrent", "mobilenets")
-_PROBING = threading.Lock()  # a probe keeps the features that it computes: the next one need not compute them too
 LABELS = {"heads": '["instrument"]', "assume_complete": '["instrument"]', "predominant_only": "true"}
 SCORES_FILE = "scores.json"
+_PROBING = threading.Lock()  # a probe keeps the features that it computes: the next one need not compute them too
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,12 +98,11 @@ class Plan:
         flags |= FROM_SCRATCH if method == "full" and start == UNTRAINED else {}
         flags |= options.flags | own if recipe is adapters else own | {"processes": threads}
         run = {"label_share": share, "seed": seed}
-        run |= (
-            {"init": str(options.init[seed % len(options.init)]) if start == PRETRAINED else UNTRAINED} if start else {}
-        )
+        if start:
+            run["init"] = str(options.init[seed % len(options.init)]) if start == PRETRAINED else "untrained"
         config = replace(_parsed(recipe, tuple(flags.items())), **run)
         name = "_".join([method, *([start] if start else []), f"{100 * share:g}", str(seed)])
-        flags |= {name: str(value) for name, value in run.items()}
+        flags |= {key: str(value) for key, value in run.items()}
         return cls(method, start, share, seed, RunFolder(options.runs / name), config, flags)
 
     def scores(self) -> dict[str, Any] | None:
@@ -118,9 +117,12 @@ class Plan:
         self._compare_settings()
         try:
             found = json.loads(file.read_text())
-            return found if all(name in found["test"] for name in SCORES) else None
+            missing = SCORES.keys() - found["test"].keys()
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(f"{file} is damaged; delete {self.run.path} and run the command again") from error
+        if missing:
+            raise CheckpointError(f"{file} has no {min(missing)} of a test; give --test_data clips with instruments")
+        return found
 
     def finish(self) -> dict[str, Any]:
         """Runs it, or what is left of it, and returns its scores.

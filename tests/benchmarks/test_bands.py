@@ -151,6 +151,9 @@ def test_damaged_scores_are_named(options, recipes):
     (plan.run.path / "scores.json").write_text('{"test": ')
     with pytest.raises(CheckpointError, match=r"scores\.json is damaged; delete .*mfcc_svm_100_0"):
         plan.scores()
+    (plan.run.path / "scores.json").write_text('{"test": {"instrument_f1_macro": 0.5, "instrument_f1_micro": 0.5}}')
+    with pytest.raises(CheckpointError, match="has no instrument_map of a test"):
+        plan.scores()
 
 
 def test_a_run_that_fails_does_not_keep_others_from_running(options, recipes, capsys):
