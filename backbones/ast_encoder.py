@@ -139,6 +139,11 @@ class AstBackbone(nn.Module):
         """Samples of a clip that fills the position table."""
         return samples_of(self.ast.config.max_length)
 
+    @property
+    def min_samples(self) -> int:
+        """Samples of the shortest clip that has a patch."""
+        return samples_of(self.patch_size)
+
     def use_attention(self, implementation: str) -> None:
         """Chooses transformers' attention, ``eager`` or ``sdpa``, see `attention_for`."""
         self.ast.set_attn_implementation(implementation)

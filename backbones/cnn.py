@@ -91,6 +91,11 @@ class CnnBackbone(nn.Module):
         """Samples of a clip that fills the grid."""
         return samples_of(self.grid[1] * self.patch_size)
 
+    @property
+    def min_samples(self) -> int:
+        """Samples of the shortest clip that has a patch."""
+        return samples_of(self.patch_size)
+
     def use_attention(self, implementation: str) -> None:
         """Nothing to choose: there is no attention in it."""
 

@@ -218,6 +218,8 @@ class Config:
             raise ValueError("--steps and --epochs both give the length of the run; choose one")
         if self.patchout and (self.backbone not in ("ast", "cnn") or self.pooling not in ("mean", "attentive")):
             raise ValueError("--patchout needs a backbone of patches, ast or cnn, and --pooling mean or attentive")
+        if self.patchout and self.method == "conformer":
+            raise ValueError("--method conformer convolves neighbouring patches; leave --patchout out")
         if self.head_form == "attention" and self.pooling == "attentive":
             raise ValueError("--head_form attention pools for each class by itself; leave --pooling attentive out")
         if self.head_form == "attention" and self.sections > 1:

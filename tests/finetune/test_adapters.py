@@ -228,6 +228,8 @@ def test_bad_input_gets_one_sentence(short_run, flags, error, message, monkeypat
         ("--patchout=0.5 --pooling=class_token", "--patchout needs"),
         ("--heads=[timbre]", "a head is one of instrument"),
         ("--head_losses={pitch: bce}", "of pitch is one of cross_entropy, focal_cross_entropy, not bce"),
+        ("--patchout=0.5 --method=conformer", "convolves neighbouring patches"),
+        ("--head_form=attention --pooling=attentive", "pools for each class by itself"),
         ("--head_losses={drums: hinge}", "--head_losses of drums is one of"),
         ("--adapter.kernel=4", "odd number"),
         ("--steps=3 --epochs=1", "choose one"),
