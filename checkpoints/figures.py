@@ -25,8 +25,10 @@ def save(figure: Figure, file: Path) -> Path:
 
 
 def curves(log: Sequence[dict[str, Any]]) -> Figure:
-    """Training loss, and what evaluations found: masked error or retrieval and probes beside lines that do not learn, or
-    the scores of heads."""
+    """Training loss and what evaluations found.
+
+    That is masked error or retrieval, and probes, each beside lines that do not learn; or the scores of heads.
+    """
     figure = Figure(figsize=(12, 3.6), layout="constrained")
     loss, error, probes = figure.subplots(1, 3)
     steps = [line for line in log if "loss" in line]
