@@ -24,7 +24,7 @@ class Stack(NamedTuple):
     """Weights of the logits of K classifiers."""
 
     weight: Tensor
-    """``(K, C)``, positive; of a head that answers one class the same for all, ``(K, 1)``."""
+    """``(K, C)``, positive; of a head that answers one class the same for all."""
     bias: Tensor
     """``(C,)``"""
 
@@ -36,9 +36,9 @@ class Stack(NamedTuple):
 def fit_stack(spec: HeadSpec, logits: Tensor, target: Target) -> Stack:
     """Learns weights on clips that the classifiers have not learned from.
 
-    Weights are drawn to 1 / K and biases to 0, as by one clip more, so that a class of few clips keeps what was said of
-    it. As Platt has it, the N+ positives of a class are taken for ``(N+ + 1) / (N+ + 2)``, its N- negatives for
-    ``1 / (N- + 2)``.
+    Every class has weights and a bias of its own, drawn to those that all classes of the head share, so that a class of
+    few clips borrows from the others; the shared weights are drawn to 1 / K. As Platt has it, the N+ positives of a
+    class are taken for ``(N+ + 1) / (N+ + 2)``, its N- negatives for ``1 / (N- + 2)``.
 
     Args:
         logits: ``(K, N, C)``, of yes or no, or over the classes of a head that answers one.
@@ -51,23 +51,27 @@ def fit_stack(spec: HeadSpec, logits: Tensor, target: Target) -> Stack:
         present = (value * is_known).sum(dim=0)
         absent = is_known.sum(dim=0) - present
         value = torch.where(value >= 0.5, (present + 1) / (present + 2), 1 / (absent + 2))
-    start = torch.full((parts, num_classes if is_binary else 1), 1 / parts, dtype=torch.float64)
-    raw = start.expm1().log().requires_grad_()  # softplus of it is the weight
-    bias = torch.zeros(num_classes, dtype=torch.float64, requires_grad=True)
-    free = [raw, bias] if is_binary else [raw]
+    start = torch.full((parts, 1), 1 / parts, dtype=torch.float64)
+    shared = start.expm1().log().requires_grad_()  # softplus of it is the weight
+    own = torch.zeros(parts, num_classes, dtype=torch.float64, requires_grad=is_binary)
+    biases = [torch.zeros(size, dtype=torch.float64, requires_grad=is_binary) for size in (1, num_classes)]
+    free = [part for part in (shared, own, *biases) if part.requires_grad]
     optimizer = torch.optim.LBFGS(free, max_iter=200, line_search_fn="strong_wolfe")
     logits = logits.double()
 
+    def stack() -> Stack:
+        return Stack(softplus(shared + own), sum(biases))
+
     def objective() -> Tensor:
         optimizer.zero_grad()
-        weight = softplus(raw)
-        loss = (binary_loss if is_binary else class_loss)(Stack(weight, bias)(logits), value, is_known).total
-        total = loss + ((weight - start).square().sum() + bias.square().sum() * 1e-2) / 2
+        loss = (binary_loss if is_binary else class_loss)(stack()(logits), value, is_known).total
+        drawn = [0.1 * (softplus(shared) - start), stack().weight - softplus(shared), biases[1]]
+        total = loss + sum(part.square().sum() for part in drawn) / 2
         total.backward()
         return total
 
     optimizer.step(objective)
-    return Stack(softplus(raw).detach().float(), bias.detach().float())
+    return Stack(*(part.detach().float() for part in stack()))
 
 
 def logits_of(spec: HeadSpec, probability: Tensor) -> Tensor:

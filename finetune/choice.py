@@ -34,7 +34,7 @@ class Classifier(NamedTuple):
 
 
 CLASSIFIERS = {
-    "logistic": Classifier(fit_logistic, tuple({"c": c} for c in (1e-4, 1e-3, 1e-2, 0.1, 1.0)), True),
+    "logistic": Classifier(fit_logistic, tuple({"c": c} for c in (1e-3, 1e-2, 0.1, 1.0, 10.0)), True),
     "svm": Classifier(
         each_head(fit_svm), tuple({"c": c, "width": width} for c in (1.0, 10.0) for width in (0.25, 1.0)), False
     ),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import psutil
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
@@ -23,6 +24,7 @@ from backbones.builders import Backbone
 from backbones.pooling import OF_LAYERS, pool
 from checkpoints.errors import CheckpointError
 from checkpoints.files import replacing
+from data.errors import DataError
 from data.files import checksum_of
 from data.loader import CropReader
 from data.pack import Pack
@@ -102,13 +104,23 @@ class FrozenTokens(FrozenBackbone):
         self.identity = f"{self.identity} {self.name} {self.most_windows}"
 
     def of(self, pack: Pack, rows: np.ndarray, is_shown: bool = True) -> np.ndarray:
-        """Tokens, float16 ``(N, M, D)``, NaN where a clip is shorter."""
+        """Tokens, float16 ``(N, M, D)``, NaN where a clip is shorter.
+
+        Raises:
+            DataError: they would not fit into the memory.
+        """
         found = np.empty((0, 0, 0, 0), TOKENS)
         for clip, number, tokens in self._windows(pack, rows, is_shown):
             own = tokens.tokens.float()
             if tokens.is_padding is not None:
                 own = own.masked_fill(tokens.is_padding[..., None], torch.nan)
             if not found.size:
+                needed = len(rows) * self.most_windows * own[0].numel() * found.itemsize
+                if needed > psutil.virtual_memory().available:
+                    raise DataError(
+                        f"the tokens of {len(rows)} clips take {needed / 2**30:.1f} GiB, more memory than is free; "
+                        "choose another --classifier, which needs their mean alone, or fewer --sources"
+                    )
                 found = np.full((len(rows), self.most_windows, *own.shape[1:]), np.nan, TOKENS)  # (N, W, P, D)
             found[clip, number] = own.cpu().numpy()
         return found.reshape(len(rows), -1, found.shape[-1])

@@ -83,7 +83,11 @@ def combine_levels(means: Sequence[Tensor], weights: Sequence[float] | None = No
 def _losses(similarity: Tensor, positives: list[Tensor], candidates: list[Tensor]) -> list[LossSum]:
     counts = torch.stack([is_positive.sum(dim=1) for is_positive in positives])  # (L, A)
     of_anchors = _OfAnchors.apply(similarity, counts.clamp(min=1).to(similarity.dtype), positives, candidates)
-    has_both = [(count > 0) & (one.sum(dim=1) > count) for count, one in zip(counts, candidates, strict=True)]
+    sizes: list[Tensor] = []
+    for level, is_candidate in enumerate(candidates):
+        is_as_before = level > 0 and is_candidate is candidates[level - 1]
+        sizes.append(sizes[-1] if is_as_before else is_candidate.sum(dim=1))
+    has_both = [(count > 0) & (size > count) for count, size in zip(counts, sizes, strict=True)]
     return [sum_of(values, is_counted) for values, is_counted in zip(of_anchors, has_both, strict=True)]
 
 

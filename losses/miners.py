@@ -51,7 +51,7 @@ def semi_hard(distance: Tensor, classes: Classes) -> Triplets:
             continue
         near, order = distance.masked_fill(~is_negative, float("inf")).sort(dim=1)
         place = torch.searchsorted(near, distance.contiguous(), right=True).clamp(max=distance.shape[1] - 1)
-        margin = classes.margins[classes.as_positive.clamp(min=0), column]
+        margin = classes.margins[classes.as_positive.clamp(min=0).long(), column]
         is_triplet = (
             torch.isin(classes.as_positive, rows)
             & (near.gather(1, place) > distance)

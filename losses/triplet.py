@@ -18,6 +18,7 @@ from losses.reduction import LossSum, sum_of
 NUM_DEPTHS = 5
 """Same timbre 0, same instrument 1, same family 2, other family 3, not an instrument 4."""
 NO_CLASS = -1
+_ANCHORS = 256  # whose distances are sorted at a time
 _GENRES = 3  # unknown, different, same: a relation's -1, 0 and 1, counted from 0
 
 
@@ -25,9 +26,9 @@ class Classes(NamedTuple):
     """Which pairs are positives and negatives, and the margins between them."""
 
     as_positive: Tensor
-    """int64 ``(A, B)``: a row of the table, or `NO_CLASS`."""
+    """int8 ``(A, B)``: a row of the table, or `NO_CLASS`."""
     as_negative: Tensor
-    """int64 ``(A, B)``: a column of the table, or `NO_CLASS`."""
+    """int8 ``(A, B)``: a column of the table, or `NO_CLASS`."""
     margins: Tensor
     """float32 ``(P, N)``; NaN where the two classes make no triplet."""
 
@@ -52,11 +53,9 @@ def tree_classes(
     """
     if not 0 <= genre_margin < max(margin, 1e-12):
         raise ValueError(f"the margin of a genre must lie between 0 and that of a level ({margin}), not {genre_margin}")
-    state = torch.zeros_like(low, dtype=torch.long) if genre is None else genre.long() + 1
-    # Only a depth that is known exactly can be held equal to another.
-    is_exact = (low == high).long()
-    positive = (high.long() * 2 + is_exact) * _GENRES + state
-    negative = (low.long() * 2 + is_exact) * _GENRES + state
+    # A code for each depth, whether it is exact (only such depths can be held equal) and genre, at most 29: a byte.
+    state = (low == high).to(torch.int8) * _GENRES + (0 if genre is None else genre.to(torch.int8) + 1)
+    positive, negative = (depth.to(torch.int8) * (2 * _GENRES) + state for depth in (high, low))
     code = torch.arange(NUM_DEPTHS * 2 * _GENRES, device=low.device)
     depth, exact, of_genre = code // (2 * _GENRES), code // _GENRES % 2, code % _GENRES
     deeper = (depth[None, :] - depth[:, None]).float()
@@ -66,17 +65,18 @@ def tree_classes(
     is_equal = (deeper == 0) & (exact[:, None] == 1) & (exact[None, :] == 1)
     is_triplet = (deeper > 0) | (is_equal & (genre_step > 0) & (genre_margin > 0))
     return Classes(
-        positive.masked_fill(is_self, NO_CLASS),
-        negative.masked_fill(is_self, NO_CLASS),
+        positive.masked_fill_(is_self, NO_CLASS),
+        negative.masked_fill_(is_self, NO_CLASS),
         margins.masked_fill(~is_triplet, float("nan")),
     )
 
 
 def label_classes(same: Tensor, is_self: Tensor, margin: float) -> Classes:
     """Positives and negatives by one relation, int8 ``(A, B)`` with 1 same, 0 different, -1 neither; one margin."""
+    same = same.masked_fill(is_self, -1)
     return Classes(
-        torch.where((same == 1) & ~is_self, 0, NO_CLASS),
-        torch.where((same == 0) & ~is_self, 0, NO_CLASS),
+        (same == 1).to(torch.int8) - 1,
+        (same == 0).to(torch.int8) - 1,
         torch.full((1, 1), margin, device=same.device),
     )
 
@@ -96,7 +96,8 @@ def all_triplets(distance: Tensor, classes: Classes) -> LossSum:
 
     Hermans et al. 2017, arXiv 1703.07737, equation 6 ("batch all"), with a margin of its own for each pair of classes.
     An anchor's distances are sorted once; each positive then finds by bisection how many negatives of a class lie in
-    its reach, and a prefix sum says what they cost: O(A B log B) time and O(A B) memory where a list takes A B^2.
+    its reach, and a prefix sum says what they cost: O(A B log B) time where a list takes A B^2. Anchors are taken some
+    at a time, so that memory is little more than that of the distances and their gradient.
 
     Args:
         distance: float ``(A, B)``; others are the gathered rows of all processes.
@@ -117,26 +118,14 @@ class _AllTriplets(torch.autograd.Function):
         gradient = torch.zeros_like(distance)
         total, count = (torch.zeros((), dtype=torch.float64, device=distance.device) for _ in range(2))
         rows, columns = _present(as_positive, len(margins)), _present(as_negative, margins.shape[1])
-        near, order = distance.sort(dim=1)  # (A, B)
-        for column in columns:
-            partners = [row for row in rows if not margins[row, column].isnan()]
-            if not partners:
-                continue
-            is_negative = (as_negative == column).gather(1, order).to(distance.dtype)
-            counts = F.pad(is_negative.cumsum(dim=1), (1, 0))  # (A, B + 1): negatives among the nearest so many
-            sums = F.pad((is_negative * near).cumsum(dim=1), (1, 0))
-            reach = distance.new_full(distance.shape, float("-inf"))
-            for row in partners:
-                reach = torch.where(as_positive == row, distance + margins[row, column], reach)
-            rank = torch.searchsorted(near, reach)  # (A, B): how many of all lie within the reach
-            found = counts.gather(1, rank)
-            total += torch.where(found > 0, found * reach - sums.gather(1, rank), 0.0).sum(dtype=torch.float64)
-            count += found.sum(dtype=torch.float64)
-            gradient += found
-            # What lies at rank r is reached by every positive whose rank is above r.
-            by_rank = torch.zeros_like(sums).scatter_add_(1, rank, torch.ones_like(found))
-            reached = by_rank.flip(1).cumsum(dim=1).flip(1)[:, 1:]
-            gradient.scatter_add_(1, order, -reached * is_negative)
+        partners = {
+            column: [(row, margins[row, column]) for row in rows if not margins[row, column].isnan()]
+            for column in columns
+        }
+        for parts in zip(*(tensor.split(_ANCHORS) for tensor in (distance, as_positive, as_negative, gradient)),
+                         strict=True):  # fmt: skip
+            of_part = _sum_of_anchors(*parts, {column: found for column, found in partners.items() if found})
+            total, count = total + of_part[0], count + of_part[1]
         total, count = total.to(distance.dtype), count.to(distance.dtype)
         context.save_for_backward(gradient)
         context.mark_non_differentiable(count)
@@ -145,6 +134,36 @@ class _AllTriplets(torch.autograd.Function):
     @staticmethod
     def backward(context, of_total: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
         return context.saved_tensors[0] * of_total, None, None, None
+
+
+def _sum_of_anchors(
+    distance: Tensor, as_positive: Tensor, as_negative: Tensor, gradient: Tensor,
+    partners: dict[int, list[tuple[int, Tensor]]],
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """The sum over the triplets of some anchors, and their number, float64; adds to their gradient.
+
+    Args:
+        partners: of each class of negatives, the classes of positives it makes triplets with, and the margins.
+    """
+    total, count = (torch.zeros((), dtype=torch.float64, device=distance.device) for _ in range(2))
+    near, order = distance.sort(dim=1)  # (A, B)
+    for column, positives in partners.items():
+        is_negative = (as_negative == column).gather(1, order).to(distance.dtype)
+        counts = F.pad(is_negative.cumsum(dim=1), (1, 0))  # (A, B + 1): negatives among the nearest so many
+        sums = F.pad((is_negative * near).cumsum(dim=1), (1, 0))
+        reach = distance.new_full(distance.shape, float("-inf"))
+        for row, margin in positives:
+            reach = torch.where(as_positive == row, distance + margin, reach)
+        rank = torch.searchsorted(near, reach)  # (A, B): how many of all lie within the reach
+        found = counts.gather(1, rank)
+        total += torch.where(found > 0, found * reach - sums.gather(1, rank), 0.0).sum(dtype=torch.float64)
+        count += found.sum(dtype=torch.float64)
+        gradient += found
+        # What lies at rank r is reached by every positive whose rank is above r.
+        by_rank = torch.zeros_like(sums).scatter_add_(1, rank, torch.ones_like(found))
+        reached = by_rank.flip(1).cumsum(dim=1).flip(1)[:, 1:]
+        gradient.scatter_add_(1, order, -reached * is_negative)
+    return total, count
 
 
 def _present(codes: Tensor, num: int) -> list[int]:
@@ -169,7 +188,7 @@ def mined_triplets(distance: Tensor, classes: Classes, triplets: Triplets, is_so
         Summed over the triplets that cost something, and their number; of the soft form over all.
     """
     anchor, positive, negative = triplets
-    margin = classes.margins[classes.as_positive[anchor, positive], classes.as_negative[anchor, negative]]
+    margin = classes.margins[classes.as_positive[anchor, positive].long(), classes.as_negative[anchor, negative].long()]
     excess = distance[anchor, positive] - distance[anchor, negative] + margin.to(distance.dtype)
     if is_soft:
         return sum_of(F.softplus(excess), torch.ones_like(excess, dtype=torch.bool))

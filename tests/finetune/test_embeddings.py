@@ -1,6 +1,9 @@
 """What a frozen backbone makes of whole clips: windows, averages, tokens, and numbers that are kept."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import psutil
 import pytest
 import torch
 from accelerate import Accelerator
@@ -10,6 +13,7 @@ from backbones import ast_encoder
 from backbones.builders import Backbone, untrained_backbone
 from backbones.log_mel import frames_of
 from checkpoints.weights import load_backbone, save_backbone
+from data.errors import DataError
 from data.loader import as_floats
 from finetune.embeddings import FrozenBackbone, FrozenTokens, checksum_of_weights, kept
 
@@ -79,6 +83,12 @@ def test_tokens_lie_behind_one_another_and_short_clips_end_in_nothing(backbone, 
     assert np.isfinite(found[1]).all()
     assert np.isfinite(found[0, : 2 * num_patches]).all()
     assert np.isnan(found[0, 2 * num_patches :]).all()
+
+
+def test_tokens_that_do_not_fit_into_memory_get_one_sentence(backbone, toy_pack, rows, monkeypatch):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=1000))
+    with pytest.raises(DataError, match="the tokens of 4 clips take"):
+        FrozenTokens(backbone, WINDOW, CPU, longest=15_840).of(toy_pack, rows, is_shown=False)
 
 
 def test_the_backbone_stays_as_it_was(backbone, toy_pack, rows):

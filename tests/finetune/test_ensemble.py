@@ -53,7 +53,16 @@ def test_a_class_of_few_clips_stays_finite_and_in_order(answers):
     found = stack_of_one(SPEC, logits, Target(value, is_known))
     assert torch.isfinite(found).all()
     assert (found.diff(dim=0) > 0).all()
-    torch.testing.assert_close(found[:, 1], logits[:, 1], atol=1e-3, rtol=1e-3)  # nothing is known of it
+    if not answers:
+        torch.testing.assert_close(found, logits, atol=1e-3, rtol=1e-3)
+
+
+def test_a_class_of_which_nothing_is_known_borrows_from_the_others():
+    logits, target = draw(4000, seed=0)
+    target.is_known[:, 1] = False
+    weight = fit_stack(SPEC, 4 * logits[None], target).weight
+    torch.testing.assert_close(weight[0, 1], weight[0, 0], atol=0.02, rtol=0)
+    assert weight[0, 0] == pytest.approx(0.25, abs=0.03)
 
 
 def test_one_class_of_many_keeps_adding_up_to_one():
