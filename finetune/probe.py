@@ -28,7 +28,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from safetensors.torch import save_file
 
-from backbones.builders import BUILDERS, untrained_backbone
+from backbones.builders import BUILDERS, Backbone, untrained_backbone
 from backbones.log_mel import RATE, frames_of
 from checkpoints.config import as_yaml_values, parse_config, run_command
 from checkpoints.errors import CheckpointError
@@ -62,7 +62,7 @@ from finetune.thresholds import choose_thresholds
 RECIPE = "finetune/probe.py"
 ERRORS = (CheckpointError, DataError)
 WINDOW_SECONDS = 4.0
-"""Of a backbone that was made for no length of its own, and of an untrained one."""
+"""Of an untrained backbone, and of one that was made for no length of its own."""
 SPLITS = ("train", "validation", "test")
 
 
@@ -92,8 +92,8 @@ class Config:
     pooling: Literal["mean", "class_token", "mean_layers", "mean_max_layers"] = "mean"
     """Tokens to embedding; attentive probes pool by themselves."""
     clip_seconds: float | None = None
-    """Length of the windows that a backbone hears of a clip, whose embeddings are averaged; what it was made for by
-    default, else 4."""
+    """Length of the windows that a backbone hears of a clip, whose embeddings are averaged; what it was trained
+    on by default, else 4."""
     classifier: Literal[tuple(CLASSIFIERS)] = "logistic"
     """Logistic regression, an SVM with a Gaussian kernel, boosted trees, nearest neighbours by cosine, or attention
     over the backbone's tokens."""
@@ -238,13 +238,22 @@ def source_of(config: Config, asked: adapters.Config, parts: dict[str, Part], ac
         backbone = untrained_backbone(config.backbone, config.preset, num_frames, info.log_mel_mean, info.log_mel_std)
     else:
         backbone = find_backbone(init, config.backbone)
-    own = getattr(backbone, "num_samples", round(WINDOW_SECONDS * RATE))
-    num_samples = round(config.clip_seconds * RATE) if config.clip_seconds else own
+    num_samples = window_of(config, init, backbone)
     backbone = backbone.to(accelerator.device)
     if config.classifier != "attentive":
         return FrozenBackbone(backbone, config.pooling, num_samples, accelerator.device)
     longest = max(int(part.pack.num_samples[part.rows].max()) for part in parts.values())
     return FrozenTokens(backbone, num_samples, accelerator.device, longest)
+
+
+def window_of(config: Config, init: str | None, backbone: Backbone) -> int:
+    """Samples of what a backbone hears at a time: what was asked for, what its run trained it on, or what it is for."""
+    file = Path(init or "") / "config.yaml"
+    trained = RunFolder(file.parent).config().get("clip_seconds") if init and file.is_file() else None
+    if seconds := config.clip_seconds or trained:
+        return round(seconds * RATE)
+    own = None if init is None else getattr(backbone, "num_samples", None)
+    return own or round(WINDOW_SECONDS * RATE)
 
 
 def announce(
