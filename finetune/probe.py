@@ -159,7 +159,14 @@ def main(config: Config) -> RunFolder:
     fine_tuned = FineTuned.load(config.ensemble, accelerator.device) if config.ensemble else None
     specs = specs_of(asked, table, rows, accelerator)
     if fine_tuned:
-        specs = [spec for spec in fine_tuned.specs if spec.name in {own.name for own in specs}]
+        known = [spec for spec in fine_tuned.specs if spec.name in {own.name for own in specs}]
+        if not known:
+            raise CheckpointError(
+                f"{config.ensemble} and the probe should share a head, the former has "
+                f"{', '.join(spec.name for spec in fine_tuned.specs)}, the latter "
+                f"{', '.join(spec.name for spec in specs)}; give other --heads"
+            )
+        specs = known
     source = source_of(config, asked, parts, accelerator)
     name = f"probe_{config.features}_{config.classifier}_{time.strftime('%Y%m%d-%H%M%S')}"
     run = open_run(accelerator, RECIPE, as_yaml_values(config), config.out or Path("runs") / name, is_resumed=False)

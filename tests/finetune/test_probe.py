@@ -111,6 +111,7 @@ def test_another_pack_is_tested(flags, band_pack, toy_pack, make_clips, tmp_path
 
 def test_an_ensemble_is_scored_beside_its_parts(flags, short_run, tmp_path, capsys):
     own = short_run | {"out": str(tmp_path / "tuned"), "eval_every": "0", "save_minutes": "100", "steps": "1"}
+    own["heads"] = "[instrument,family]"
     tuned = adapters.main(parse_config(adapters.Config, [f"--{name}={value}" for name, value in own.items()], ""))
     for fusion in FUSIONS:
         run = run_of(
@@ -128,6 +129,10 @@ def test_an_ensemble_is_scored_beside_its_parts(flags, short_run, tmp_path, caps
     said = capsys.readouterr().out
     assert "fine_tuned instrument mAP" in said
     assert "ensemble   instrument mAP" in said
+    with pytest.raises(
+        CheckpointError, match="should share a head, the former has instrument, family, the latter pitch"
+    ):
+        run_of(flags, ensemble=str(tuned.path), heads="[pitch]", out=str(tmp_path / "none"))
 
 
 def test_figures_are_drawn(flags, monkeypatch):
