@@ -69,24 +69,24 @@ def short_flags(family_pack, tmp_path) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def command() -> Callable[..., list[str]]:
-    """``command(flags, processes=1)``: the command line of a run."""
+    """``command(flags, processes=1, recipe="pretrain/mae.py")``: the command line of a run."""
 
-    def build(flags: dict[str, str], processes: int = 1) -> list[str]:
+    def build(flags: dict[str, str], processes: int = 1, recipe: str = "pretrain/mae.py") -> list[str]:
         launcher = (
             [] if processes == 1 else ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
         )
-        return [sys.executable, *launcher, "pretrain/mae.py", *(f"--{name}={value}" for name, value in flags.items())]
+        return [sys.executable, *launcher, recipe, *(f"--{name}={value}" for name, value in flags.items())]
 
     return build
 
 
 @pytest.fixture(scope="session")
 def launch(command) -> Callable[..., subprocess.CompletedProcess]:
-    """``launch(flags, processes=1)`` runs the recipe in processes of its own and returns when it ends."""
+    """``launch(flags, processes=1, recipe=…)`` runs a recipe in processes of its own and returns when it ends."""
 
-    def run(flags: dict[str, str], processes: int = 1) -> subprocess.CompletedProcess:
+    def run(flags: dict[str, str], *arguments: int | str) -> subprocess.CompletedProcess:
         return subprocess.run(
-            command(flags, processes), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300
+            command(flags, *arguments), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300
         )
 
     return run
