@@ -24,7 +24,7 @@ from finetune.methods import count_trainable
 from finetune.model import FineTuned
 from finetune.protocols import PROTOCOLS, TestProtocol, protocol_scores
 from finetune.scores import Predictions, score, score_table
-from finetune.setup import sentences, sources_of
+from finetune.setup import sentences, sources_of, tested_clips
 from finetune.targets import targets_of
 from finetune.thresholds import choose_thresholds
 
@@ -45,13 +45,8 @@ class Evaluation:
         average: WeightAverage | None, pack: Pack, other: Pack | None,
     ):  # fmt: skip
         self.config, self.accelerator, self.run, self.model, self.average = config, accelerator, run, model, average
-        self.pack, self.tested = pack, other or pack
-        self.validated = selected_rows(pack, "validation", sources_of(config))
-        # Another pack is of other makes: the sources of ours say nothing of it, unless they were asked for.
-        sources = sources_of(config) if other is None else config.sources or []
-        rows = selected_rows(self.tested, "test", sources)
-        is_whole = other is not None and len(rows) == 0
-        self.test_rows = selected_rows(other, None, sources) if is_whole else rows
+        self.pack, self.validated = pack, selected_rows(pack, "validation", sources_of(config))
+        self.tested, self.test_rows = tested_clips(config, pack, other)
         if accelerator.is_main_process:
             source = "" if other is None else f" of {other.folder}"
             accelerator.print(

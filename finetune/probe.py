@@ -55,7 +55,7 @@ from finetune.heads import HeadSpec
 from finetune.model import FineTuned
 from finetune.protocols import PROTOCOLS, protocol_scores
 from finetune.scores import Predictions, describe, score, score_table
-from finetune.setup import find_init, rows_of, sentences, sources_of, specs_of, table_of
+from finetune.setup import find_init, rows_of, sentences, sources_of, specs_of, table_of, tested_clips
 from finetune.targets import targets_of
 from finetune.thresholds import choose_thresholds
 
@@ -216,13 +216,8 @@ def parts_of(config: Config, asked: adapters.Config, pack: Pack) -> dict[str, Pa
     for one in (pack, other or pack):
         if one.info.rate != RATE:
             raise DataError(f"sound at {RATE} Hz was expected, {one.folder} has {one.info.rate}; prepare it anew")
-    # Another pack is of other makes: the sources of ours say nothing of it, unless they were asked for.
-    sources = sources_of(asked) if other is None else asked.sources or []
-    tested = selected_rows(other or pack, "test", sources)
-    if other and not len(tested):
-        tested = selected_rows(other, None, sources)
     parts = {split: Part(pack, selected_rows(pack, split, sources_of(asked))) for split in SPLITS[:2]}
-    parts["test"] = Part(other or pack, tested)
+    parts["test"] = Part(*tested_clips(asked, pack, other))
     for split, part in parts.items():
         if not len(part.rows):
             advice = "give --test_data another pack" if split == "test" else "prepare it with such a split"

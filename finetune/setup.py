@@ -63,6 +63,23 @@ def rows_of(config: "Config", pack: Pack, table: LabelTable) -> np.ndarray:
     return rows if config.label_share == 1 else share_of_labels(table, rows, config.label_share, config.seed)
 
 
+def tested_clips(config: "Config", pack: Pack, other: Pack | None) -> tuple[Pack, np.ndarray]:
+    """The pack that is tested and row numbers in it: the test split, or all of another pack that has none.
+
+    The sources of `pack` choose in another one too, where that has any of their clips or they were asked for.
+    """
+    sources = sources_of(config)
+    if other is None:
+        return pack, selected_rows(pack, "test", sources)
+    if config.sources is None:
+        try:
+            selected_rows(other, "test", sources)
+        except DataError:
+            sources = []
+    rows = selected_rows(other, "test", sources)
+    return other, rows if len(rows) else selected_rows(other, None, sources)
+
+
 def specs_of(config: "Config", table: LabelTable, rows: np.ndarray, accelerator: Accelerator) -> list[HeadSpec]:
     """The heads that the labels allow, of those that were asked for; says what was left out.
 

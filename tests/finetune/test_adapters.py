@@ -248,7 +248,7 @@ def test_the_module_says_what_the_command_does():
 @pytest.mark.slow
 def test_two_processes_learn_what_one_does(short_run, tmp_path):
     flags = short_run | {"eval_every": "0", "uncertainty": "true", "metric": "0.1", "method": "bottleneck"}
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     losses = []
     for processes in (1, 2):
         out = tmp_path / f"of_{processes}"
