@@ -214,7 +214,7 @@ def test_a_clip_is_the_mean_of_its_windows(short_run, band_pack):
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
 def test_bad_input_gets_one_sentence(short_run, flags, error, message, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(error, match=message):
         run_of(short_run, **flags)
 
