@@ -1,7 +1,5 @@
 """Classifiers: that they are what they are called, learn what is known alone, and say nothing of what nobody knows."""
 
-import time
-
 import numpy as np
 import pytest
 import torch
@@ -156,15 +154,3 @@ def test_standardised_features_have_the_deviation_of_the_training_clips():
     np.testing.assert_allclose(own.std(axis=0), [1, 1, 0], atol=1e-5)
     np.testing.assert_allclose(other, [[0, 1, 0]], atol=0.15)
     assert other[0, 2] == 0
-
-
-@pytest.mark.slow
-def test_a_linear_probe_learns_from_ten_thousand_clips_a_second():
-    generator = np.random.default_rng(0)
-    features = generator.standard_normal((2000, 192)).astype(np.float32)
-    value = torch.from_numpy((features[:, :50] + generator.standard_normal((2000, 50)) > 1).astype(np.float32))
-    specs = [HeadSpec("instrument", "binary", tuple(str(place) for place in range(50)))]
-    clips = Clips(features, {"instrument": Target(value, torch.ones_like(value, dtype=torch.bool))})
-    start = time.perf_counter()
-    fit_logistic(clips, specs, 0, CPU, 0.01)
-    assert 2000 / (time.perf_counter() - start) > 2000
