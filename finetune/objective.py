@@ -9,8 +9,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 import torch.nn.functional as F
-from losses.heads import binary_loss, class_loss, family_consistency
-from losses.uncertainty import uncertainty_weighted
 from torch import Tensor, nn
 
 from data.labels import LabelTable
@@ -21,6 +19,8 @@ from finetune.model import FineTuned
 from finetune.targets import Target, targets_of
 from losses.contrastive import combine_levels, level_losses, scaled_similarity
 from losses.gather import gather, gather_with_gradient, is_self_of, mean_over_processes
+from losses.heads import binary_loss, class_loss, family_consistency
+from losses.uncertainty import uncertainty_weighted
 
 LEVELS = ("timbre", "instrument", "family", "is_instrument")
 MOST_WEIGHT = 10.0
