@@ -174,6 +174,8 @@ def main(config: Config) -> RunFolder:
 
     start = time.monotonic()
     features = {split: kept(source, *part, config.cache, accelerator) for split, part in parts.items()}
+    accelerator.wait_for_everyone()
+    accelerator.end_training()  # the processes part here: the main one goes on by itself
     if not accelerator.is_main_process:
         return run
     computed = time.monotonic()

@@ -242,10 +242,11 @@ def test_two_processes_find_the_same(flags, tmp_path):
     for processes, name in ((1, "one"), (2, "two")):
         own = flags | {"cache": str(tmp_path / f"features_{name}"), "out": str(tmp_path / name)}
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-        subprocess.run(
+        ended = subprocess.run(
             [sys.executable, *launcher, "finetune/probe.py", *(f"--{n}={value}" for n, value in own.items())],
-            cwd=ROOT, env=environment, check=True, capture_output=True, timeout=300,
+            cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300,
         )  # fmt: skip
+        assert ended.returncode == 0, ended.stderr
         found.append(load_file(tmp_path / name / "predictions.safetensors"))
     assert all(torch.allclose(found[0][key], found[1][key], atol=1e-4) for key in found[0])
 
