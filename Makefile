@@ -10,8 +10,8 @@ RUN ?= $(shell date +runs/demo-%Y%m%d-%H%M%S)
 demo: $(VENV)/installed  ## render the offline pack, pretrain on it for about ten minutes, print where the figures are
 	$(VENV)/bin/accelerate launch pretrain/mae.py --config pretrain/configs/mae_tiny.yaml --out $(RUN)
 
-test: $(VENV)/installed  ## everything but the tests marked slow
-	$(VENV)/bin/python -m pytest
+test: $(VENV)/installed  ## everything but the tests marked slow, a file at a time on every core
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .
