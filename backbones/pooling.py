@@ -3,6 +3,8 @@
 Shapes: B batch, N patches, D width, L layers, E embedding size.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -29,31 +31,44 @@ def max_pool(tokens: Tensor, is_padding: Tensor | None = None) -> Tensor:
     return tokens.amax(dim=1)
 
 
-def pool(tokens: Tokens, pooling: str) -> Tensor:
+def pool(tokens: Tokens, pooling: str, layers: Sequence[int] = ()) -> Tensor:
     """The embedding ``(B, E)`` of each clip.
 
     ``mean`` is the mean of the last layer's patches, E = D; ``class_token`` what the backbone itself gathers, E = D;
     ``mean_layers`` the mean after every layer, averaged over layers, E = D; ``mean_max_layers`` mean and maximum after
     every layer, averaged over layers, E = 2 D. The last two need the backbone's hidden tokens.
 
+    Args:
+        layers: numbers, from 1 on, of the only layers that are averaged; ``mean`` becomes ``mean_layers`` with them,
+            and needs the hidden tokens too.
+
     Raises:
-        ValueError: no such pooling, or the backbone has no class token.
+        ValueError: no such pooling or layer, or the backbone has no class token.
     """
-    if pooling == "mean":
-        return mean_pool(tokens.tokens, tokens.is_padding)
     if pooling == "class_token":
+        if layers:
+            raise ValueError("pooling class_token takes no layers, they have patches alone; choose mean")
         if tokens.class_token is None:
             raise ValueError("pooling class_token needs a backbone that has one, as ast; choose mean")
         return tokens.class_token
-    if pooling == "mean_layers":
-        return torch.stack([mean_pool(layer, tokens.is_padding) for layer in tokens.hidden]).mean(dim=0)
+    if pooling == "mean" and not layers:
+        return mean_pool(tokens.tokens, tokens.is_padding)
+    hidden = _chosen(tokens.hidden, layers) if layers else tokens.hidden
+    if pooling in ("mean", "mean_layers"):
+        return torch.stack([mean_pool(layer, tokens.is_padding) for layer in hidden]).mean(dim=0)
     if pooling == "mean_max_layers":
-        layers = [
+        pooled = [
             torch.cat([mean_pool(layer, tokens.is_padding), max_pool(layer, tokens.is_padding)], dim=1)
-            for layer in tokens.hidden
+            for layer in hidden
         ]
-        return torch.stack(layers).mean(dim=0)
+        return torch.stack(pooled).mean(dim=0)
     raise ValueError(f"pooling is one of {POOLINGS}, not {pooling!r}")
+
+
+def _chosen(hidden: Sequence[Tensor], layers: Sequence[int]) -> list[Tensor]:
+    if odd := [number for number in layers if not 1 <= number <= len(hidden)]:
+        raise ValueError(f"the backbone has layers 1 to {len(hidden)}, there is no {odd[0]}")
+    return [hidden[number - 1] for number in layers]
 
 
 class AttentivePooling(nn.Module):

@@ -27,6 +27,8 @@ from backbones.builders import Backbone
 from checkpoints.errors import CheckpointError
 from checkpoints.files import replacing
 
+ADDS_NOTHING = ("head", "full")
+"""Methods of fine-tuning without an adapter: the backbone as it is, or all of it trained."""
 BASE = "../backbone"
 """Where an adapter's backbone lies in a run folder, as its config names it; a full path would only fit one machine."""
 CONFIG, WEIGHTS, NOTE = "adapter_config.json", "adapter_model.safetensors", "base.json"

@@ -1,10 +1,14 @@
 """Backbones on the disk, in transformers' own layout: config.json, model.safetensors, preprocessor_config.json."""
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
+import xxhash
+from torch import nn
 from transformers import (
     ASTFeatureExtractor,
     ASTModel,
@@ -29,8 +33,12 @@ from backbones.recurrent import RECURRENT_KINDS, RecurrentBackbone, RecurrentMod
 from backbones.wav2vec2 import KINDS, Wav2Vec2Backbone, settings_of
 from checkpoints.errors import CheckpointError
 from checkpoints.files import replacing
+from checkpoints.run import RunFolder
 
 logging.disable_progress_bar()  # one file is written in a blink; a bar for it tears the recipe's own
+
+WINDOW_SECONDS = 4.0
+"""What a backbone hears at a time that was made for no length of its own."""
 
 
 class Layout(NamedTuple):
@@ -114,7 +122,7 @@ def find_backbone(init: str, kind: str | None = None) -> Backbone:
     if folder.is_dir():
         return load_backbone(folder / "backbone" if (folder / "backbone").is_dir() else folder, kind)
     if folder.is_absolute() or init.count("/") != 1:
-        raise CheckpointError(f"--init should be a run folder, a backbone's folder or a Hub id, nothing is at {init}")
+        raise CheckpointError(f"a run folder, a backbone's folder or a Hub id was expected, nothing is at {init}")
     return _load(init, kind)
 
 
@@ -132,6 +140,33 @@ def load_backbone(folder: Path, kind: str | None = None) -> Backbone:
         if not (folder / name).is_file():
             raise CheckpointError(f"a backbone was expected in {folder}, but {name} is missing; give RUN/backbone")
     return _load(folder, kind)
+
+
+def window_of(init: str, backbone: Backbone) -> int:
+    """Samples of what a backbone hears at a time: what its run trained it on, what it was made for, or four seconds.
+
+    Args:
+        init: where `find_backbone` found it.
+    """
+    run = RunFolder(Path(init).expanduser())
+    trained = run.config().get("clip_seconds") if (run.path / "config.yaml").is_file() else None
+    return round(trained * RATE) if trained else getattr(backbone, "num_samples", None) or round(WINDOW_SECONDS * RATE)
+
+
+def checksum_of_weights(backbone: Backbone, *others: nn.Module) -> str:
+    """XXH3 of everything that decides what a backbone makes of a waveform: its weights, its front end, its settings.
+
+    Args:
+        others: networks behind it whose weights count too.
+    """
+    settings = backbone.model.config.to_dict() | backbone.feature_extractor().to_dict()
+    unimportant = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype")
+    parts = [json.dumps({name: value for name, value in settings.items() if name not in unimportant}, default=str)]
+    for module in (backbone, *others):
+        for name, tensor in module.state_dict().items():
+            values = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy()
+            parts += [name, xxhash.xxh3_128_hexdigest(values)]
+    return xxhash.xxh3_128_hexdigest("\n".join(parts).encode())
 
 
 def _load(folder: Path | str, kind: str | None) -> Backbone:

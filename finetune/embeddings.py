@@ -4,7 +4,6 @@ Shapes: N clips, W windows, B windows at a time, S samples, P patches of a windo
 E embedding size.
 """
 
-import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -16,19 +15,17 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from torch import Tensor
 from tqdm import tqdm
 
-from backbones.ast_encoder import Tokens
 from backbones.builders import Backbone
-from backbones.pooling import OF_LAYERS, pool
+from backbones.frozen import Frozen
 from checkpoints.errors import CheckpointError
 from checkpoints.files import replacing
+from checkpoints.weights import checksum_of_weights
 from data.errors import DataError
 from data.files import checksum_of
-from data.loader import CropReader
 from data.pack import Pack
-from finetune.evaluation import window_starts
+from data.windows import Windows, window_starts, windows_of
 
 BATCH = 32
 TOKENS = np.float16
@@ -51,43 +48,27 @@ class FrozenBackbone:
     """Embeddings of whole clips, the mean over their windows.
 
     Args:
-        backbone: on the device where it is to run.
+        backbone: any of `backbones.builders`; it is moved to the device.
         pooling: one of `backbones.pooling.POOLINGS`.
         num_samples: samples of a window.
     """
 
     def __init__(self, backbone: Backbone, pooling: str, num_samples: int, device: torch.device):
-        self.backbone, self.pooling, self.num_samples = backbone.eval(), pooling, num_samples
-        self.device = device
+        self.frozen, self.num_samples = Frozen(backbone, pooling, device), num_samples
         self.name = f"{backbone.kind}-{pooling}"
         self.identity = f"{self.name} {num_samples} {checksum_of_weights(backbone)}"
 
     def of(self, pack: Pack, rows: np.ndarray, is_shown: bool = True) -> np.ndarray:
         """Embeddings, float32 ``(N, E)``."""
-        total, count = torch.zeros(()), torch.zeros(len(rows), 1)
-        for clip, _, tokens in self._windows(pack, rows, is_shown):
-            embedding = pool(tokens, self.pooling).float().cpu()  # (B, E)
-            total = total if total.ndim else torch.zeros(len(rows), embedding.shape[1])
-            total.index_add_(0, clip, embedding)
-            count.index_add_(0, clip, torch.ones(len(clip), 1))
-        return (total / count).numpy()
+        windows = self._windows(pack, rows, is_shown)
+        return self.frozen.of_clips(((one.waveform, one.num_samples, one.clip) for one in windows), len(rows)).numpy()
 
-    @torch.no_grad()
-    def _windows(self, pack: Pack, rows: np.ndarray, is_shown: bool) -> Iterator[tuple[Tensor, Tensor, Tokens]]:
-        """Batches of windows: which of the clips each is of, its number in that clip, and its tokens."""
-        starts = [window_starts(int(pack.num_samples[row]), self.num_samples) for row in rows]
-        clip = np.repeat(np.arange(len(rows)), [len(own) for own in starts])  # (W,)
-        number = np.concatenate([np.arange(len(own)) for own in starts])
-        first, reader = np.concatenate(starts), CropReader(pack, self.num_samples)
-        bar = tqdm(total=len(rows), desc=self.name, unit="clip", disable=not is_shown)
-        for begin in range(0, len(clip), BATCH):
-            part = slice(begin, begin + BATCH)
-            keys = np.zeros((len(clip[part]), 1), dtype=np.int64)
-            batch = reader.read(rows[clip[part]], first[part], keys).to(self.device)
-            tokens = self.backbone(batch.waveform, batch.num_samples, hidden=self.pooling in OF_LAYERS)
-            yield torch.from_numpy(clip[part]), torch.from_numpy(number[part]), tokens
-            bar.update(int(clip[part][-1]) + 1 - bar.n)
-        bar.close()
+    def _windows(self, pack: Pack, rows: np.ndarray, is_shown: bool) -> Iterator[Windows]:
+        """The windows of some clips on the device, batch by batch."""
+        with tqdm(total=len(rows), desc=self.name, unit="clip", disable=not is_shown) as bar:
+            for windows in windows_of(pack, rows, self.num_samples, BATCH):
+                yield windows.to(self.frozen.device)
+                bar.update(int(windows.clip[-1]) + 1 - bar.n)
 
 
 class FrozenTokens(FrozenBackbone):
@@ -110,7 +91,8 @@ class FrozenTokens(FrozenBackbone):
             DataError: they would not fit into the memory.
         """
         found = np.empty((0, 0, 0, 0), TOKENS)
-        for clip, number, tokens in self._windows(pack, rows, is_shown):
+        for windows in self._windows(pack, rows, is_shown):
+            tokens = self.frozen.tokens(windows.waveform, windows.num_samples)
             own = tokens.tokens.float()
             if tokens.is_padding is not None:
                 own = own.masked_fill(tokens.is_padding[..., None], torch.nan)
@@ -122,18 +104,8 @@ class FrozenTokens(FrozenBackbone):
                         "choose another --classifier, which needs their mean alone, or fewer --sources"
                     )
                 found = np.full((len(rows), self.most_windows, *own.shape[1:]), np.nan, TOKENS)  # (N, W, P, D)
-            found[clip, number] = own.cpu().numpy()
+            found[windows.clip, windows.number] = own.cpu().numpy()
         return found.reshape(len(rows), -1, found.shape[-1])
-
-
-def checksum_of_weights(backbone: Backbone) -> str:
-    """Of everything that decides what a backbone makes of a waveform: its weights, its front end and its settings."""
-    settings = backbone.model.config.to_dict() | backbone.feature_extractor().to_dict()
-    unimportant = ("_name_or_path", "transformers_version", "architectures", "dtype", "torch_dtype")
-    parts = [json.dumps({name: value for name, value in settings.items() if name not in unimportant}, default=str)]
-    for name, tensor in backbone.state_dict().items():
-        parts += [name, checksum_of(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())]
-    return checksum_of("\n".join(parts).encode())
 
 
 def kept(source: Source, pack: Pack, rows: np.ndarray, folder: Path, accelerator: Accelerator) -> np.ndarray:

@@ -16,9 +16,10 @@ from checkpoints.figures import save
 from checkpoints.files import replacing
 from checkpoints.run import RunFolder
 from checkpoints.state import Progress
-from data.loader import CropReader
+from data.labels import LabelTable
 from data.pack import Pack
 from data.selection import selected_rows
+from data.windows import windows_of
 from finetune.figures import figures_of
 from finetune.methods import count_trainable
 from finetune.model import FineTuned
@@ -145,39 +146,30 @@ def _spread(rows: np.ndarray, count: int) -> np.ndarray:
     return np.sort(np.random.default_rng(0).permutation(rows)[:count])
 
 
-def window_starts(num_samples: int, window: int) -> np.ndarray:
-    """First samples of the fewest windows that cover a clip, spread evenly; one, at 0, for a short clip."""
-    room = max(0, num_samples - window)
-    return np.linspace(0, room, -(-room // window) + 1).round().astype(np.int64)
-
-
 @torch.no_grad()
 def predict_windows(model: FineTuned, pack: Pack, rows: np.ndarray) -> tuple[dict[str, Tensor], Tensor]:
     """Probabilities ``(W, C)`` of the windows of some clips, and the clip, 0 to N - 1, of each: int64 ``(W,)``.
 
     The model is left as it was found, training or not.
     """
-    starts = [window_starts(int(pack.num_samples[row]), model.num_samples) for row in rows]
-    clip = np.repeat(np.arange(len(rows)), [len(own) for own in starts])  # (W,)
-    first, reader = np.concatenate(starts), CropReader(pack, model.num_samples)
     parts: dict[str, list[Tensor]] = {spec.name: [] for spec in model.specs}
+    clips: list[Tensor] = []
     was_training, device = model.training, next(model.parameters()).device
     model.eval()
-    for begin in range(0, len(clip), BATCH):
-        part = slice(begin, begin + BATCH)
-        keys = np.zeros((len(clip[part]), 1), dtype=np.int64)
-        batch = reader.read(rows[clip[part]], first[part], keys).to(device)
-        for name, values in model.probabilities(batch.waveform, batch.num_samples).items():
+    for windows in windows_of(pack, rows, model.num_samples, BATCH):
+        clips.append(windows.clip)
+        windows = windows.to(device)
+        for name, values in model.probabilities(windows.waveform, windows.num_samples).items():
             parts[name].append(values.cpu())
     model.train(was_training)
-    return {name: torch.cat(values) for name, values in parts.items()}, torch.from_numpy(clip)
+    return {name: torch.cat(values) for name, values in parts.items()}, torch.cat(clips)
 
 
 def predict_clips(model: FineTuned, pack: Pack, rows: np.ndarray, assume_complete: frozenset[str]) -> Predictions:
     """Probabilities of whole clips, the mean over their windows, beside what is known of them."""
     windows, clip = predict_windows(model, pack, rows)
     count = torch.bincount(clip, minlength=len(rows))[:, None]
-    labels = CropReader(pack, model.num_samples).labels.take(rows)
+    labels = LabelTable(pack).take(rows)
     pooled = {
         name: values.new_zeros(len(rows), values.shape[1]).index_add_(0, clip, values) / count
         for name, values in windows.items()
@@ -188,5 +180,5 @@ def predict_clips(model: FineTuned, pack: Pack, rows: np.ndarray, assume_complet
 def scores_by(protocol: TestProtocol, model: FineTuned, pack: Pack, rows: np.ndarray) -> dict[str, float]:
     """The scores that a protocol reports, of some clips."""
     windows, clip = predict_windows(model, pack, rows)
-    labels = CropReader(pack, model.num_samples).labels.take(rows)
+    labels = LabelTable(pack).take(rows)
     return protocol_scores(protocol, protocol.ask(windows, model.specs), clip, protocol.targets(labels))

@@ -18,7 +18,7 @@ from backbones.ast_encoder import Tokens
 from backbones.builders import Backbone
 from backbones.patchout import patched_out
 from backbones.pooling import OF_LAYERS, POOLINGS, AttentivePooling, pool
-from checkpoints.adapters import load_adapter, save_adapter
+from checkpoints.adapters import ADDS_NOTHING, load_adapter, save_adapter
 from checkpoints.errors import CheckpointError
 from checkpoints.heads import load_heads, save_heads
 from checkpoints.run import RunFolder
@@ -26,8 +26,6 @@ from checkpoints.weights import load_backbone, save_backbone
 from finetune.heads import Heads, HeadSpec
 
 RECIPE = "finetune/adapters.py"
-ADDS_NOTHING = ("head", "full")
-"""Methods without an adapter: the backbone as it is, or all of it trained."""
 
 
 class FineTuned(nn.Module):

@@ -28,7 +28,7 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from safetensors.torch import save_file
 
-from backbones.builders import BUILDERS, Backbone, untrained_backbone
+from backbones.builders import BUILDERS, untrained_backbone
 from backbones.log_mel import RATE, frames_of
 from checkpoints.config import as_yaml_values, parse_config, run_command
 from checkpoints.errors import CheckpointError
@@ -37,7 +37,7 @@ from checkpoints.files import replacing
 from checkpoints.lifecycle import open_run
 from checkpoints.loop import describe_device, use_cores
 from checkpoints.run import RunFolder
-from checkpoints.weights import find_backbone
+from checkpoints.weights import WINDOW_SECONDS, find_backbone, window_of
 from data.errors import DataError
 from data.labels import LabelTable
 from data.opening import OFFLINE_PACK, open_pack
@@ -61,8 +61,6 @@ from finetune.thresholds import choose_thresholds
 
 RECIPE = "finetune/probe.py"
 ERRORS = (CheckpointError, DataError)
-WINDOW_SECONDS = 4.0
-"""Of an untrained backbone, and of one that was made for no length of its own."""
 SPLITS = ("train", "validation", "test")
 
 
@@ -238,26 +236,18 @@ def source_of(config: Config, asked: adapters.Config, parts: dict[str, Part], ac
         return ClassicFeatures(config.features, usable_cores() if config.processes is None else config.processes)
     init, info = find_init(asked), parts["train"].pack.info
     if init is None:
-        num_frames = frames_of(round((config.clip_seconds or WINDOW_SECONDS) * RATE))
-        backbone = untrained_backbone(config.backbone, config.preset, num_frames, info.log_mel_mean, info.log_mel_std)
+        num_samples = round((config.clip_seconds or WINDOW_SECONDS) * RATE)
+        backbone = untrained_backbone(
+            config.backbone, config.preset, frames_of(num_samples), info.log_mel_mean, info.log_mel_std
+        )
     else:
         backbone = find_backbone(init, config.backbone)
-    num_samples = window_of(config, init, backbone)
+        num_samples = round(config.clip_seconds * RATE) if config.clip_seconds else window_of(init, backbone)
     backbone = backbone.to(accelerator.device)
     if config.classifier != "attentive":
         return FrozenBackbone(backbone, config.pooling, num_samples, accelerator.device)
     longest = max(int(part.pack.num_samples[part.rows].max()) for part in parts.values())
     return FrozenTokens(backbone, num_samples, accelerator.device, longest)
-
-
-def window_of(config: Config, init: str | None, backbone: Backbone) -> int:
-    """Samples of what a backbone hears at a time: what was asked for, what its run trained it on, or what it is for."""
-    file = Path(init or "") / "config.yaml"
-    trained = RunFolder(file.parent).config().get("clip_seconds") if init and file.is_file() else None
-    if seconds := config.clip_seconds or trained:
-        return round(seconds * RATE)
-    own = None if init is None else getattr(backbone, "num_samples", None)
-    return own or round(WINDOW_SECONDS * RATE)
 
 
 def announce(

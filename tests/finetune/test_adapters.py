@@ -17,9 +17,10 @@ from checkpoints.config import parse_config, recipe_config
 from checkpoints.errors import CheckpointError
 from checkpoints.run import RunFolder
 from data.errors import DataError
+from data.windows import window_starts
 from finetune import adapters
 from finetune.adapters import RECIPE, Config, main
-from finetune.evaluation import mean_score, predict_clips, window_starts
+from finetune.evaluation import mean_score, predict_clips
 from finetune.model import FineTuned
 
 ROOT = Path(__file__).parents[2]

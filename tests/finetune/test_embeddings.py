@@ -12,10 +12,10 @@ from safetensors import safe_open
 from backbones import ast_encoder
 from backbones.builders import Backbone, untrained_backbone
 from backbones.log_mel import frames_of
-from checkpoints.weights import load_backbone, save_backbone
+from checkpoints.weights import checksum_of_weights, load_backbone, save_backbone
 from data.errors import DataError
 from data.loader import as_floats
-from finetune.embeddings import FrozenBackbone, FrozenTokens, checksum_of_weights, kept
+from finetune.embeddings import FrozenBackbone, FrozenTokens, kept
 
 CPU = torch.device("cpu")
 WINDOW = 6400

@@ -1,0 +1,1 @@
+"""Audits what an embedding knows, by its neighbours."""

@@ -1,0 +1,71 @@
+"""A backbone that only listens: waveforms in, embeddings out, the mean over a clip's windows.
+
+Shapes: N clips, B windows at a time, S samples, E embedding size.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from backbones.ast_encoder import Tokens
+from backbones.builders import Backbone
+from backbones.pooling import OF_LAYERS, AttentivePooling, pool
+
+
+class Frozen:
+    """Embeddings without gradients.
+
+    Args:
+        backbone: any of `backbones.builders`, adapted or not; it is moved to the device.
+        pooling: one of `backbones.pooling.POOLINGS`; what `attention` does goes over it.
+        layers: see `backbones.pooling.pool`.
+        attention: the pooling that was learned for this backbone.
+        dtype: in which matrices multiply; what comes out is float32 whatever this is.
+    """
+
+    def __init__(
+        self, backbone: Backbone, pooling: str, device: torch.device, layers: Sequence[int] = (),
+        attention: AttentivePooling | None = None, dtype: torch.dtype = torch.float32,
+    ):  # fmt: skip
+        self.backbone, self.device = backbone.to(device).eval(), device
+        self.attention = None if attention is None else attention.to(device).eval()
+        self.pooling, self.layers, self.dtype = pooling, tuple(layers), dtype
+
+    @torch.no_grad()
+    def tokens(self, waveform: Tensor, num_samples: Tensor | None = None) -> Tokens:
+        """What the backbone makes of ``(B, S)``, hidden tokens included where the pooling needs them."""
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            return self.backbone(waveform, num_samples, hidden=self.pooling in OF_LAYERS or bool(self.layers))
+
+    @torch.no_grad()
+    def __call__(self, waveform: Tensor, num_samples: Tensor | None = None) -> Tensor:
+        """Embeddings ``(B, E)``, float32.
+
+        Args:
+            waveform: float in [-1, 1], ``(B, S)``, at 16 kHz.
+            num_samples: int64 ``(B,)``, how many of the S samples are sound; None means all.
+
+        Raises:
+            ValueError: the backbone does not have these layers, or no class token.
+        """
+        tokens = self.tokens(waveform, num_samples)
+        if self.attention is not None:
+            return self.attention(tokens.tokens.float(), tokens.is_padding)
+        return pool(tokens, self.pooling, self.layers).float()
+
+    def of_clips(self, windows: Iterable[tuple[Tensor, Tensor | None, Tensor]], count: int) -> Tensor:
+        """The embeddings of whole clips, the mean over their windows: float32 ``(N, E)`` on the CPU.
+
+        Args:
+            windows: batches of waveforms and numbers of samples, as above, and of which clip, 0 to N - 1, each is:
+                int64 ``(B,)`` on the CPU.
+            count: N; every clip has a window.
+        """
+        parts, clips = [], []
+        for waveform, num_samples, clip in windows:
+            parts.append(self(waveform, num_samples))
+            clips.append(clip)
+        clip, found = torch.cat(clips), torch.cat(parts).cpu()  # summed here: a GPU adds in any order
+        total = found.new_zeros(count, found.shape[1]).index_add_(0, clip, found)
+        return total / torch.bincount(clip, minlength=count)[:, None]
