@@ -32,9 +32,10 @@ from data.command import run as run_quietly
 from data.decode import FORMATS_OF_SUFFIX, RATE, seconds_of
 from data.errors import DataError
 from data.files import write_atomically
+from data.readable import printable
 from finetune.hearing import Settings, hear
 from finetune.model import FineTuned
-from finetune.outputs import FORMATS, About, printable
+from finetune.outputs import FORMATS, About
 from finetune.prediction import POOLINGS, Prediction
 from finetune.recordings import Failure, Found, find_recordings
 from finetune.streaming import Spectrogram, blocks_of, chunks_of

@@ -14,7 +14,8 @@ from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from backbones.log_mel import LOW_HZ, RATE
 from checkpoints.figures import ACCENT, INK, MUTED, SECOND
-from finetune.outputs import clock, printable, told_of
+from data.readable import clock, printable
+from finetune.outputs import told_of
 from finetune.prediction import HeadPrediction, Prediction
 
 MOST_ROWS = 16

@@ -7,9 +7,8 @@ import os
 from pathlib import Path
 
 import numpy as np
-import pytest
 
-from finetune.outputs import About, Csv, Json, Table, clock, printable
+from finetune.outputs import About, Csv, Json, Table
 from finetune.prediction import HeadPrediction, Prediction, pool_over_time
 from finetune.recordings import Failure
 
@@ -28,15 +27,6 @@ def prediction_of(path: str, rows=((0.9, 0.2, 0.0), (0.7, 0.3, 0.6), (0, 0, 0)))
 
 def about(top: int | None = None) -> About:
     return About("runs/x", 2.0, 1.0, top)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0, "0:00.0"), (59.96, "1:00.0"), (61.25, "1:01.2"), (3599.99, "1:00:00.0"), (45_296, "12:34:56.0")],
-)
-def test_seconds_are_read_off_a_clock(seconds, text):
-    assert clock(seconds) == text
-    assert clock(75.4, digits=0) == "1:15"
 
 
 def test_a_table_says_what_is_heard_and_when():
@@ -97,8 +87,7 @@ def test_json_has_every_number():
         assert [span["class"] for span in recording["heads"]["instrument"]["spans"]] == ["oboe", "gong"]
 
 
-def test_names_that_are_no_text_can_be_printed():
+def test_names_that_are_no_text_can_be_written():
     path = Path(os.fsdecode(b"caf\xe9\n\x1b[2J.wav"))
-    assert printable(path) == "caf\\udce9\\n\\x1b[2J.wav"
     assert json.loads(Json(about()).add(prediction_of(str(path))) + "]}")["recordings"][0]["recording"]
     Table(about()).add(prediction_of(str(path))).encode()
