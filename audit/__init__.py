@@ -1,1 +1,0 @@
-"""Audits what an embedding knows, by its neighbours."""

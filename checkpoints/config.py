@@ -41,7 +41,7 @@ def parse_config(
         prog=os.path.relpath(sys.argv[0]), description=description, formatter_class=_Help, exit_on_error=False
     )
     parser.add_argument("--config", action="config", help="YAML file with any of these settings; flags go over it.")
-    parser.add_class_arguments(config_class)
+    parser.add_class_arguments(config_class, as_positional=True)
     names = [field.name for field in dataclasses.fields(config_class)]
     _reject_unknown(arguments, _flags(config_class))
     try:
