@@ -3,7 +3,7 @@ import pytest
 
 from audit.errors import AuditError
 from audit.filters import LEVELS, rows_matching
-from data.clip import NOTHING, Labels, LabelSet
+from data.clip import NOTHING, SPLITS, Labels, LabelSet
 from data.writer import write_pack
 
 VIOLIN = LabelSet(("violin",), complete=True)
@@ -24,7 +24,7 @@ def pack(make_clips, tmp_path_factory):
     clips = [
         make_clips(
             number + 1, id=f"toy/{number}", labels=labels, source="first" if number < 4 else "second",
-            recording=f"side_{number % 2}/{number}", split=("train", "validation", "test")[number % 3], group=f"g/{number}",
+            recording=f"side_{number % 2}/{number}", group=f"g/{number}", split=SPLITS[number % 3],
         )[number]
         for number, labels in enumerate(LABELS)
     ]  # fmt: skip

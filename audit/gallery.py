@@ -1,0 +1,75 @@
+"""Queries and their neighbours as spectrograms side by side, one query a row."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from audit.spectrograms import spectrogram
+from audit.tables import Answer, Clips
+from checkpoints.figures import ACCENT, INK, MUTED, SECOND
+from data.decode import FULL_SCALE, RATE
+from data.labels import LabelTable
+from data.pack import Pack
+from data.readable import printable
+from data.relation import DIFFERENT, SAME, UNKNOWN, relation
+
+WIDTH, HEIGHT = 160, 96
+"""Of a spectrogram, in points."""
+CELL = 1.9, 1.75
+"""Of a spectrogram with its title, in inches."""
+LETTERS = 25
+"""Of a line of a title that fit over a spectrogram."""
+COLOURS = {SAME: ACCENT, DIFFERENT: SECOND, UNKNOWN: MUTED}
+
+
+def gallery(answers: Sequence[Answer], pack: Pack) -> Figure:
+    """Draws every query and behind it its neighbours, the nearest first.
+
+    Titles of neighbours give similarity and labels, in blue if they are of the family of the query, in orange if of
+    another, in grey if nobody knows, as of a query that is a file.
+    """
+    clips = Clips(pack)
+    columns = 1 + max(len(answer.rows) for answer in answers)
+    figure = Figure(figsize=(CELL[0] * columns, CELL[1] * len(answers)), layout="constrained")
+    for cells, answer in zip(figure.subplots(len(answers), columns, squeeze=False), answers, strict=True):
+        for cell in cells:
+            cell.set_axis_off()
+        own = "a file" if answer.row is None else clips.words(answer.row)
+        _draw(cells[0], answer.waveform, _last(printable(Path(answer.name))), own, INK)
+        cells[0].set_axis_on()
+        colours = [COLOURS[same] for same in families_shared(answer, pack)]
+        for cell, row, similarity, colour in zip(cells[1:], answer.rows, answer.similarity, colours, strict=False):
+            sound = pack.samples(row).astype(np.float32) / FULL_SCALE
+            name = printable(Path(clips.about(row)["clip"]))
+            _draw(cell, sound, f"{similarity:.3f}  {_last(name, LETTERS - 7)}", clips.words(row), colour)
+    return figure
+
+
+def families_shared(answer: Answer, pack: Pack) -> list[int]:
+    """Of every neighbour, whether it has a family of the query: `SAME`, `DIFFERENT` or `UNKNOWN`."""
+    if answer.row is None:
+        return [UNKNOWN] * len(answer.rows)
+    table = LabelTable(pack)
+    found = relation(table.take(np.array([answer.row])), table.take(answer.rows))["family"]
+    return found[0].tolist()
+
+
+def _draw(cell: Axes, waveform: np.ndarray, first: str, second: str, colour: str) -> None:
+    extent = (0, len(waveform) / RATE, 0, 1)
+    picture = spectrogram(waveform, RATE, WIDTH, HEIGHT)
+    cell.imshow(picture, extent=extent, aspect="auto", cmap="magma", vmin=0, vmax=1, interpolation="nearest")
+    cell.set_title(f"{first}\n{_first(second)}", fontsize=7, loc="left", color=colour, parse_math=False)
+    cell.tick_params(labelsize=6, length=2)
+    cell.set_yticks([])
+    cell.set_xticks([0, extent[1]], ["0", f"{extent[1]:.1f} s"])
+
+
+def _first(text: str, letters: int = LETTERS) -> str:
+    return text if len(text) <= letters else f"{text[: letters - 1]}…"
+
+
+def _last(text: str, letters: int = LETTERS) -> str:
+    return text if len(text) <= letters else f"…{text[1 - letters :]}"

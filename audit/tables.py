@@ -1,0 +1,164 @@
+"""Answers to queries as text: a table to read, or JSON.
+
+``json``, one object:
+
+    format, version    "luthier query", 1; the version grows when a key changes its meaning or goes
+    index, pack        their folders
+    k, filters, exclude_group
+    queries            a list, each with
+      name, clip         as it was asked for; its id, null if it is a file
+      seconds            its length
+      neighbours         nearest first, each with rank, similarity (cosine), distance (1 - similarity), clip, labels,
+                         source, recording, group, split, start_s, duration_s
+    labels             family, instrument and genre, each a list of names that are known to sound; is_instrument, true,
+                       false or null
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from audit.findings import Neighbour, Query
+from data.clip import SPLITS
+from data.codes import SETS
+from data.decode import RATE
+from data.pack import Pack
+from data.readable import as_text, clock, printable
+
+VERSION = 1
+DIGITS = 4
+"""Behind the point, of similarities."""
+NOT_KNOWN, NO_INSTRUMENT = "?", "no instrument"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was asked for, and its neighbours."""
+
+    name: str
+    """As it was asked for."""
+    row: int | None
+    """Of the clip; None if it is a file."""
+    waveform: np.ndarray
+    """float32 ``(S,)`` at 16 kHz."""
+    similarity: np.ndarray
+    """Cosines, float32 ``(k,)``, falling."""
+    rows: np.ndarray
+    """int64 ``(k,)``."""
+
+    def as_query(self, pack: Pack) -> Query:
+        """The same in the words of `audit.findings`."""
+        ids = pack.column("id")
+        found = zip(ids[self.rows], self.similarity.tolist(), strict=True)
+        clip = None if self.row is None else ids[self.row]
+        return Query(as_text(Path(self.name)), clip, tuple(Neighbour(*one) for one in found))
+
+
+class Clips:
+    """What a pack says of its clips, read once when it is asked for."""
+
+    def __init__(self, pack: Pack):
+        self._pack = pack
+
+    @cached_property
+    def _columns(self) -> dict[str, np.ndarray]:
+        return {name: self._pack.column(name) for name in ("id", "source", "recording", "group", "start_s")}
+
+    def about(self, row: int) -> dict[str, Any]:
+        """Everything of a clip that a table or JSON tells, by the names of the manifest."""
+        own = {name: column[row] for name, column in self._columns.items()}
+        codes = self._pack.codes.columns
+        return {
+            "clip": own["id"],
+            "labels": self.labels(row),
+            "source": own["source"],
+            "recording": own["recording"],
+            "group": own["group"],
+            "split": SPLITS[codes["split"][row]],
+            "start_s": round(float(own["start_s"]), 3),
+            "duration_s": round(int(self._pack.num_samples[row]) / RATE, 3),
+        }
+
+    def labels(self, row: int) -> dict[str, Any]:
+        """Names that are known to sound at every level, and whether the clip is an instrument."""
+        codes = self._pack.codes
+        labels: dict[str, Any] = {}
+        for level in SETS:
+            is_present = codes.sets[level][codes.columns[level][row]] == 1
+            labels[level] = [name for name, here in zip(codes.names[level], is_present, strict=True) if here]
+        labels["is_instrument"] = {1: True, 0: False}.get(int(codes.columns["is_instrument"][row]))
+        return labels
+
+    def words(self, row: int) -> str:
+        """The labels in a few words: instruments, or families where no instrument has a name, and genres."""
+        labels = self.labels(row)
+        if labels["is_instrument"] is False:
+            return NO_INSTRUMENT
+        names = labels["instrument"] or labels["family"]
+        parts = [*([", ".join(names)] if names else []), *([", ".join(labels["genre"])] if labels["genre"] else [])]
+        return "; ".join(parts) or NOT_KNOWN
+
+
+def as_table(answer: Answer, pack: Pack) -> str:
+    """The lines of one query, for a person."""
+    clips = Clips(pack)
+    is_clip = answer.row is not None
+    own = f", {clips.words(answer.row)}" if is_clip else ""
+    lines = [f"{printable(Path(answer.name))}  {clock(len(answer.waveform) / RATE)}{own}"]
+    header = ("rank", "similarity", "distance", "clip", "labels", "data set", "split", "start", "length")
+    rows = []
+    for rank, (row, similarity) in enumerate(zip(answer.rows.tolist(), answer.similarity.tolist(), strict=True), 1):
+        about = clips.about(row)
+        rows.append(
+            (
+                str(rank), f"{similarity:.{DIGITS}f}", f"{1 - similarity:.{DIGITS}f}", printable(Path(about["clip"])),
+                clips.words(row), about["source"], about["split"], clock(about["start_s"]), clock(about["duration_s"]),
+            )
+        )  # fmt: skip
+    return "\n".join([*lines, *_aligned(header, rows)]) + "\n"
+
+
+def as_json(
+    answers: Iterable[Answer], pack: Pack, index: Path, k: int, filters: Sequence[str], exclude_group: bool
+) -> str:
+    """All queries, see the top of this file."""
+    clips = Clips(pack)
+    queries = [
+        {
+            "name": as_text(Path(answer.name)),
+            "clip": None if answer.row is None else clips.about(answer.row)["clip"],
+            "seconds": round(len(answer.waveform) / RATE, 3),
+            "neighbours": [
+                {"rank": rank, "similarity": similarity, "distance": round(1 - similarity, 6), **clips.about(row)}
+                for rank, (row, similarity) in enumerate(_rounded(answer), 1)
+            ],
+        }
+        for answer in answers
+    ]
+    found = {
+        "format": "luthier query", "version": VERSION, "index": as_text(index), "pack": as_text(pack.folder), "k": k,
+        "filters": list(filters), "exclude_group": exclude_group, "queries": queries,
+    }  # fmt: skip
+    return json.dumps(found, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
+
+
+def _rounded(answer: Answer) -> list[tuple[int, float]]:
+    similarity = answer.similarity.astype(np.float64).round(6).tolist()
+    return list(zip(answer.rows.tolist(), similarity, strict=True))
+
+
+def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Columns of text; the first three and the last two are numbers."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    return [
+        "  " + "  ".join(
+            cell.ljust(width) if 3 <= place < len(row) - 2 else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in (header, *rows)
+    ]  # fmt: skip
