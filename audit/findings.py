@@ -33,7 +33,7 @@ class Confusion:
 
     names: tuple[str, ...]
     share: tuple[tuple[float, ...], ...]
-    """A row a family of the clip asked, a column a family of its neighbours; rows sum to 1."""
+    """A row a family of the clip asked, a column a family of its neighbours; rows sum to 1, or to 0 where nobody was asked."""
     clips: tuple[int, ...]
     """How many were asked of each."""
 
@@ -63,6 +63,8 @@ class Pair:
     first: str
     second: str
     similarity: float
+    correlation: float
+    """Of their waveforms, aligned; 1 where they are equal but for loudness."""
     is_exact: bool
     """Whether their samples are equal, but for loudness."""
     splits: tuple[str, str]
@@ -74,12 +76,13 @@ class Duplicates:
     """Clips that are too near to be two."""
 
     threshold: float
-    """Similarity from which on two clips are taken for one."""
+    """Correlation of the waveforms, aligned, from which on two clips are taken for one."""
     reason: str
     """A sentence: how the threshold was found."""
     num_pairs: int
+    """Within one group and split."""
     pairs: tuple[Pair, ...]
-    """The nearest of them, within one split."""
+    """The most alike of them; so for the others below."""
     num_leaks: int
     leaks: tuple[Pair, ...]
     """Those that lie in two splits."""
@@ -163,7 +166,8 @@ class Findings:
     """run, backbone, pooling, pack, clips, hours, index, k: what was audited, for the head of the page."""
     scores: tuple[Score, ...]
     tree_distance: dict[str, float]
-    """Mean depth of the label tree at which clips part from their neighbours: of the nearest, of k, of chance."""
+    """Mean depth of the label tree at which clips part from their neighbours, by whose they are: ``nearest``, ``10
+    nearest`` (or however many k is) and ``chance``."""
     confusion: Confusion | None
     hubs: tuple[Place, ...]
     hubness: float

@@ -41,6 +41,7 @@ LEVELS = ("timbre", "instrument", "family", "is_instrument", "genre")
 _SIZES = [len(INSTRUMENTS_OF_FAMILY[family]) for family in FAMILIES]  # a table has its instruments family by family
 _FAMILY_OF = torch.arange(len(FAMILIES)).repeat_interleave(torch.tensor(_SIZES))
 _BITS = (2 ** torch.arange(8)).to(torch.uint8)[:, None]
+_PAIRS = 65_536  # of chosen pairs at a time, for the same reason
 _ROWS = 128  # of a result at a time on a CPU, so that what is in between stays in its cache
 
 
@@ -69,6 +70,51 @@ def relation(a: Mapping[str, Tensor], b: Mapping[str, Tensor] | None = None) -> 
         rows = {name: x[:, part, None].unbind(0) for name, (x, _) in pairs.items()}
         _relate(rows, columns, result[:, part], memory)
     return dict(zip(LEVELS, result.view(torch.int8), strict=True))
+
+
+def relation_of_pairs(labels: Mapping[str, Tensor], first: Tensor, second: Tensor) -> dict[str, Tensor]:
+    """What `relation` says of chosen pairs of a batch's clips, without all the others.
+
+    Args:
+        labels: of A clips, as in `relation`.
+        first, second: int64 ``(N,)``, the clips of each of N pairs, from 0 to A - 1.
+
+    Returns:
+        For each of `LEVELS`, int8 ``(N,)``.
+    """
+    facts = _facts(labels)
+    result = facts.timbre.new_empty((len(LEVELS), 1, len(first)))
+    pairs = _pairs(facts, facts) if result.numel() else {}
+    for start in range(0, len(first), _PAIRS):
+        part = slice(start, start + _PAIRS)
+        rows = {name: x.index_select(1, first[part])[:, None].unbind(0) for name, (x, _) in pairs.items()}
+        columns = {name: y.index_select(1, second[part]).unbind(0) for name, (_, y) in pairs.items()}
+        chunk = result[..., part]
+        _relate(rows, columns, chunk, result.new_empty((4, *chunk.shape[1:])))
+    return dict(zip(LEVELS, result[:, 0].view(torch.int8), strict=True))
+
+
+def positives(labels: Mapping[str, Tensor], level: str) -> tuple[Tensor, Tensor]:
+    """What makes clips the same: two are `SAME` at a level exactly if they have a positive in common.
+
+    Args:
+        labels: of A clips, as in `relation`.
+        level: family, instrument or genre.
+
+    Returns:
+        int64 ``(P,)`` each: a clip, 0 to A - 1, and a number for one of its positives, in the order of the clips. A
+        positive is a label that sounds or, for family and instrument, the timbre.
+    """
+    facts = _facts(labels)
+    sounds = facts.sounds[level] if level == "genre" else facts.sounds[level] * facts.is_sure  # (C, A)
+    clip, positive = sounds.T.nonzero().unbind(1)
+    if level != "genre":
+        has_timbre = (facts.no_timbre[0] == 0).nonzero()[:, 0]
+        clip = torch.cat([clip, has_timbre])
+        positive = torch.cat([positive, len(sounds) + labels["timbre"][has_timbre]])
+        order = clip.argsort(stable=True)
+        clip, positive = clip[order], positive[order]
+    return clip, positive
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from data.clip import NOTHING, Labels, LabelSet
 from data.labels import INSTRUMENTS, LabelTable
-from data.relation import DIFFERENT, LEVELS, SAME, UNKNOWN, relation
+from data.relation import DIFFERENT, LEVELS, SAME, UNKNOWN, positives, relation, relation_of_pairs
 from data.taxonomy import FAMILIES, FAMILY_OF_INSTRUMENT, GENRES, genres_of, labels_of
 from data.writer import write_pack
 
@@ -336,3 +336,25 @@ def test_no_clip_is_weak_unless_it_is_said():
     expected = relation(batch)
     del batch["is_weak"]
     assert all(torch.equal(relation(batch)[level], expected[level]) for level in LEVELS)
+
+
+def test_chosen_pairs_relate_as_in_the_whole():
+    batch = random_batch(60, 9)
+    whole = relation(batch)
+    first, second = torch.randint(60, (2, 70_000), generator=torch.Generator().manual_seed(1))
+    found = relation_of_pairs(batch, first, second)
+    for level in LEVELS:
+        assert torch.equal(found[level], whole[level][first, second]), level
+    assert len(relation_of_pairs(batch, first[:0], second[:0])["genre"]) == 0
+
+
+@settings(max_examples=30, deadline=None, derandomize=True)
+@given(batches())
+def test_clips_with_a_positive_in_common_are_the_same_and_no_others(batch):
+    found = relation(batch)
+    for level in ("family", "instrument", "genre"):
+        clip, positive = positives(batch, level)
+        assert torch.equal(clip, clip.sort().values)
+        own = [set(positive[clip == row].tolist()) for row in range(len(batch["timbre"]))]
+        shares = [[bool(x & y) for y in own] for x in own]
+        assert np.array_equal(found[level].numpy() == SAME, shares), level
