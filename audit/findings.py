@@ -33,7 +33,7 @@ class Confusion:
 
     names: tuple[str, ...]
     share: tuple[tuple[float, ...], ...]
-    """A row a family of the clip asked, a column a family of its neighbours; rows sum to 1, or to 0 where nobody was asked."""
+    """A row a family of the clip asked, a column a family of its neighbours; rows sum to 1, or 0 if none was asked."""
     clips: tuple[int, ...]
     """How many were asked of each."""
 
