@@ -1,16 +1,16 @@
 """A run as an audit uses it: sound of any length in, one embedding out.
 
-Shapes: S samples, B windows at a time, E embedding size.
+Shapes: N clips or waveforms, S samples, E embedding size.
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from audit.errors import AuditError
 from backbones.builders import Backbone
@@ -21,9 +21,11 @@ from checkpoints.errors import CheckpointError
 from checkpoints.heads import load_heads
 from checkpoints.run import RunFolder
 from checkpoints.weights import checksum_of_weights, find_backbone, window_of
-from data.windows import window_starts
+from data.pack import Pack
+from data.windows import window_starts, windows_of
 
 BATCH = 32
+"""Windows at once."""
 FINE_TUNING = "finetune/adapters.py"
 """The recipe whose runs have heads, and perhaps an adapter."""
 
@@ -58,16 +60,16 @@ class Embedder:
             CheckpointError: no such run, or it is damaged.
             AuditError: attention is asked for, and the run has learned none; or it is to take layers.
         """
-        device, run = torch.device(device), os.fspath(run)
+        run = os.fspath(run)
         folder = RunFolder(Path(run).expanduser())
         config = folder.config() if (folder.path / "config.yaml").is_file() else {}
         backbone, attention = find_backbone(run), None
-        if config.get("recipe") == FINE_TUNING:
+        if config.get("recipe") == FINE_TUNING or folder.heads.is_dir():  # the latter alone where it was merged
             tensors, description = load_heads(folder.heads)
-            trained = description.get("pooling", "mean")
-            if description.get("method") not in ADDS_NOTHING:
+            trained, num_samples = description.get("pooling", "mean"), num_samples or description.get("num_samples")
+            if config and description.get("method") not in ADDS_NOTHING:
                 load_adapter(backbone, folder.adapter)
-            if "attentive" in (trained, pooling) and pooling in (None, trained):
+            if trained == "attentive" and pooling in (None, trained):
                 attention = _attention_of(backbone, tensors, folder)
         else:
             # What pretraining learned to attend by is dropped after it; the mean takes its place.
@@ -78,7 +80,7 @@ class Embedder:
             raise AuditError(f"{run} has learned no attentive pooling; choose another --pooling, as mean")
         if attention is not None and layers:
             raise AuditError(f"{run} pools the last layer by attention; give --layers together with --pooling mean")
-        frozen = Frozen(backbone, chosen, device, layers, attention, dtype)
+        frozen = Frozen(backbone, chosen, layers, attention, dtype).to(device)
         return cls(frozen, num_samples or max(window_of(run, backbone), backbone.min_samples))
 
     @property
@@ -99,22 +101,66 @@ class Embedder:
         return self.frozen(silence).shape[1]
 
     def __call__(self, waveform: np.ndarray) -> np.ndarray:
-        """The embedding ``(E,)``, float32, of a waveform, the mean over its windows, as clips are embedded.
+        """The embedding ``(E,)``, float32, of a sound of any length, as clips are embedded.
 
         Args:
-            waveform: float32 in [-1, 1], ``(S,)``, mono, 16 kHz, of any length but nothing.
+            waveform: float32 in [-1, 1], ``(S,)``, mono, 16 kHz.
         """
-        if waveform.ndim != 1 or not len(waveform):
-            raise ValueError(f"a waveform (S,) of a sample or more was expected, one of shape {waveform.shape} found")
-        sound, size = torch.from_numpy(np.array(waveform, dtype=np.float32)), self.num_samples
-        num_samples = None if len(sound) >= size else torch.tensor([len(sound)], device=self.frozen.device)
-        starts = torch.from_numpy(window_starts(len(sound), size))
-        windows = torch.nn.functional.pad(sound, (0, max(0, size - len(sound)))).unfold(0, size, 1)
+        return self.of_waveforms(torch.from_numpy(np.array(waveform, dtype=np.float32))[None])[0].numpy()
+
+    def of_waveforms(self, waveform: Tensor) -> Tensor:
+        """The embeddings ``(N, E)``, float32 on the CPU, of sounds of one length: the means over their windows.
+
+        Args:
+            waveform: float in [-1, 1], ``(N, S)``, at 16 kHz.
+
+        Raises:
+            ValueError: another shape, or no sample at all.
+        """
+        if waveform.ndim != 2 or not waveform.shape[1] or not waveform.is_floating_point():
+            raise ValueError(
+                f"waveforms (N, S) in floats were expected, {tuple(waveform.shape)} {waveform.dtype} found"
+            )
+        count, length = waveform.shape
+        starts = torch.from_numpy(window_starts(length, self.num_samples))
+        padded = nn.functional.pad(waveform, (0, max(0, self.num_samples - length)))
+        windows = padded.unfold(1, self.num_samples, 1)  # (N, begins, samples of a window), a view
+        clip, number = torch.arange(count).repeat_interleave(len(starts)), starts.repeat(count)
+        device = self.frozen.device
         batches = (
-            (windows[part].to(self.frozen.device), num_samples, torch.zeros(len(part), dtype=torch.int64))
-            for part in starts.split(BATCH)
+            (
+                windows[own.to(waveform.device), begin.to(waveform.device)].to(device),
+                None if length >= self.num_samples else torch.full((len(own),), length, device=device),
+                own,
+            )
+            for own, begin in zip(clip.split(BATCH), number.split(BATCH), strict=True)
         )
-        return self.frozen.of_clips(batches, 1)[0].numpy()
+        return self.frozen.of_clips(batches, count)
+
+    def of_rows(
+        self,
+        pack: Pack,
+        rows: np.ndarray,
+        batch_size: int = BATCH,
+        advance: Callable[[int], object] = lambda clips: None,
+    ) -> np.ndarray:
+        """The embeddings ``(N, E)``, float32, of some clips of a pack.
+
+        Args:
+            batch_size: windows at once.
+            advance: called now and then with how many clips more are done.
+        """
+
+        def heard() -> Iterator[tuple[Tensor, Tensor | None, Tensor]]:
+            done = 0
+            for windows in windows_of(pack, rows, self.num_samples, batch_size):
+                windows = windows.to(self.frozen.device)
+                yield windows.waveform, windows.num_samples, windows.clip
+                begun = int(windows.clip[-1]) + 1
+                advance(begun - done)
+                done = begun
+
+        return self.frozen.of_clips(heard(), len(rows)).numpy()
 
 
 def _attention_of(backbone: Backbone, tensors: Mapping[str, Tensor], folder: RunFolder) -> AttentivePooling:

@@ -11,7 +11,7 @@
 import dataclasses
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -126,23 +126,9 @@ class Embeddings:
         Raises:
             AuditError: some hold NaN or infinite values, or are all zeros; it names the first clips.
         """
-        for what, advice, rows in self._without_direction():
-            if len(rows):
-                ids = self.pack.column("id")[rows[:NAMED]]
-                more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
-                raise AuditError(
-                    f"every clip should have a vector with a direction, {len(rows)} of {len(self)} in {self.folder} "
-                    f"{what}: {', '.join(ids)}{more}; {advice}"
-                )
-
-    def _without_direction(self) -> Iterator[tuple[str, str, np.ndarray]]:
-        is_finite, is_zero = np.empty(len(self), bool), np.empty(len(self), bool)
-        for begin in range(0, len(self), ROWS_AT_ONCE):
-            part = slice(begin, begin + ROWS_AT_ONCE)
-            is_finite[part] = np.isfinite(self.vectors[part]).all(axis=1)
-            is_zero[part] = ~self.vectors[part].any(axis=1)
-        yield "hold NaN or infinite values", "embed with a run that is sound, or in float32", np.flatnonzero(~is_finite)
-        yield "are all zeros", "leave these clips out of the pack, or embed with another run", np.flatnonzero(is_zero)
+        parts = range(0, len(self), ROWS_AT_ONCE)
+        found = [begin + without_direction(self.vectors[begin : begin + ROWS_AT_ONCE]) for begin in parts]
+        check_direction(np.concatenate(found), self.pack, str(self.folder))
 
     def embedder(self, device: str = "cpu") -> Embedder:
         """What made them, to embed more sound in the same way.
@@ -160,6 +146,26 @@ class Embeddings:
                 "embed the pack again"
             )
         return embedder
+
+
+def without_direction(vectors: np.ndarray) -> np.ndarray:
+    """Places of those vectors of ``(M, E)`` that are all zeros, or hold NaN or infinite values."""
+    return np.flatnonzero(~np.isfinite(vectors).all(axis=1) | ~vectors.any(axis=1))
+
+
+def check_direction(rows: np.ndarray, pack: Pack, where: str) -> None:
+    """Complains of clips whose vectors have no direction.
+
+    Raises:
+        AuditError: there are any; it names the first of them and how many there are.
+    """
+    if len(rows):
+        named = ", ".join(pack.column("id")[rows[:NAMED]])
+        more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
+        raise AuditError(
+            f"every clip should have a vector of finite numbers, not all zeros; {len(rows)} of {len(pack)} in {where} "
+            f"have another: {named}{more}; embed with a run that is sound, or with --dtype float32"
+        )
 
 
 def write_embeddings(

@@ -6,31 +6,41 @@ Shapes: N clips, B windows at a time, S samples, E embedding size.
 from collections.abc import Iterable, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from backbones.ast_encoder import Tokens
 from backbones.builders import Backbone
 from backbones.pooling import OF_LAYERS, AttentivePooling, pool
 
 
-class Frozen:
-    """Embeddings without gradients.
+class Frozen(nn.Module):
+    """Embeddings without gradients, in evaluation mode whatever `train` is told.
 
     Args:
-        backbone: any of `backbones.builders`, adapted or not; it is moved to the device.
-        pooling: one of `backbones.pooling.POOLINGS`; what `attention` does goes over it.
+        backbone: any of `backbones.builders`, adapted or not.
+        pooling: one of `backbones.pooling.POOLINGS`; of no account with `attention`.
         layers: see `backbones.pooling.pool`.
         attention: the pooling that was learned for this backbone.
         dtype: in which matrices multiply; what comes out is float32 whatever this is.
     """
 
     def __init__(
-        self, backbone: Backbone, pooling: str, device: torch.device, layers: Sequence[int] = (),
-        attention: AttentivePooling | None = None, dtype: torch.dtype = torch.float32,
+        self, backbone: Backbone, pooling: str, layers: Sequence[int] = (), attention: AttentivePooling | None = None,
+        dtype: torch.dtype = torch.float32,
     ):  # fmt: skip
-        self.backbone, self.device = backbone.to(device).eval(), device
-        self.attention = None if attention is None else attention.to(device).eval()
+        super().__init__()
+        self.backbone, self.attention = backbone, attention
         self.pooling, self.layers, self.dtype = pooling, tuple(layers), dtype
+        self.eval()
+
+    def train(self, mode: bool = True) -> "Frozen":
+        """Stays in evaluation mode."""
+        return super().train(False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where it listens."""
+        return next(self.backbone.parameters()).device
 
     @torch.no_grad()
     def tokens(self, waveform: Tensor, num_samples: Tensor | None = None) -> Tokens:
@@ -39,7 +49,7 @@ class Frozen:
             return self.backbone(waveform, num_samples, hidden=self.pooling in OF_LAYERS or bool(self.layers))
 
     @torch.no_grad()
-    def __call__(self, waveform: Tensor, num_samples: Tensor | None = None) -> Tensor:
+    def forward(self, waveform: Tensor, num_samples: Tensor | None = None) -> Tensor:
         """Embeddings ``(B, E)``, float32.
 
         Args:

@@ -54,7 +54,7 @@ class FrozenBackbone:
     """
 
     def __init__(self, backbone: Backbone, pooling: str, num_samples: int, device: torch.device):
-        self.frozen, self.num_samples = Frozen(backbone, pooling, device), num_samples
+        self.frozen, self.num_samples = Frozen(backbone, pooling).to(device), num_samples
         self.name = f"{backbone.kind}-{pooling}"
         self.identity = f"{self.name} {num_samples} {checksum_of_weights(backbone)}"
 
