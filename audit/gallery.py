@@ -23,28 +23,28 @@ CELL = 1.9, 1.75
 LETTERS = 25
 """Of a line of a title that fit over a spectrogram."""
 COLOURS = {SAME: ACCENT, DIFFERENT: SECOND, UNKNOWN: MUTED}
+CAPTION = "neighbours in blue share a family with what was asked for, in orange none; of grey ones nobody knows"
 
 
 def gallery(answers: Sequence[Answer], pack: Pack) -> Figure:
     """Draws every query and behind it its neighbours, the nearest first.
 
-    Titles of neighbours give similarity and labels, in blue if they are of the family of the query, in orange if of
-    another, in grey if nobody knows, as of a query that is a file.
+    Titles of neighbours give similarity and labels, in a colour that says whether they share a family, see `CAPTION`.
     """
     clips = Clips(pack)
     columns = 1 + max(len(answer.rows) for answer in answers)
     figure = Figure(figsize=(CELL[0] * columns, CELL[1] * len(answers)), layout="constrained")
     for cells, answer in zip(figure.subplots(len(answers), columns, squeeze=False), answers, strict=True):
-        for cell in cells:
+        for cell in cells[1 + len(answer.rows) :]:
             cell.set_axis_off()
         own = "a file" if answer.row is None else clips.words(answer.row)
         _draw(cells[0], answer.waveform, _last(printable(Path(answer.name))), own, INK)
-        cells[0].set_axis_on()
         colours = [COLOURS[same] for same in families_shared(answer, pack)]
         for cell, row, similarity, colour in zip(cells[1:], answer.rows, answer.similarity, colours, strict=False):
             sound = pack.samples(row).astype(np.float32) / FULL_SCALE
             name = printable(Path(clips.about(row)["clip"]))
             _draw(cell, sound, f"{similarity:.3f}  {_last(name, LETTERS - 7)}", clips.words(row), colour)
+    figure.suptitle(CAPTION, x=0, ha="left", fontsize=7, color=MUTED, wrap=True)
     return figure
 
 
@@ -64,7 +64,7 @@ def _draw(cell: Axes, waveform: np.ndarray, first: str, second: str, colour: str
     cell.set_title(f"{first}\n{_first(second)}", fontsize=7, loc="left", color=colour, parse_math=False)
     cell.tick_params(labelsize=6, length=2)
     cell.set_yticks([])
-    cell.set_xticks([0, extent[1]], ["0", f"{extent[1]:.1f} s"])
+    cell.set_xticks([extent[1]], [f"{extent[1]:.1f} s"], ha="right", color=MUTED)
 
 
 def _first(text: str, letters: int = LETTERS) -> str:

@@ -1,6 +1,6 @@
 """Finds the clips that sound most like a clip or a recording.
 
-    python -m audit.query INDEX gm/TimGM6mb/note/040-violin/069-100 -k 10
+    python -m audit.query INDEX gm/TimGM6mb/note/040-violin/060-100 -k 10
     python -m audit.query INDEX recording.wav --filter family=string --plot neighbours.png --play
 
 Reads an index (audit/index.py), its embeddings and their pack. A clip of the pack is asked for by its id and is never
@@ -41,7 +41,7 @@ ROWS_AT_ONCE = 65_536
 """Of embeddings that are compared where only some clips may be found."""
 EXAMPLES = f"""\
 examples:
-  python -m audit.query INDEX gm/TimGM6mb/note/040-violin/069-100
+  python -m audit.query INDEX gm/TimGM6mb/note/040-violin/060-100
       the ten nearest others of a clip
   python -m audit.query INDEX *.wav -k 5 --filter family=string,brass --filter 'split!=test' --json
       of every file the five nearest clips of the training and validation splits that hold strings or brass

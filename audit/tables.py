@@ -33,6 +33,8 @@ from data.readable import as_text, clock, printable
 VERSION = 1
 DIGITS = 4
 """Behind the point, of similarities."""
+NUMBERS = 5
+"""Columns of the table that hold numbers."""
 NOT_KNOWN, NO_INSTRUMENT = "?", "no instrument"
 
 
@@ -110,14 +112,15 @@ def as_table(answer: Answer, pack: Pack) -> str:
     is_clip = answer.row is not None
     own = f", {clips.words(answer.row)}" if is_clip else ""
     lines = [f"{printable(Path(answer.name))}  {clock(len(answer.waveform) / RATE)}{own}"]
-    header = ("rank", "similarity", "distance", "clip", "labels", "data set", "split", "start", "length")
+    header = ("rank", "similarity", "distance", "start", "duration", "split", "data set", "clip", "labels")
     rows = []
     for rank, (row, similarity) in enumerate(zip(answer.rows.tolist(), answer.similarity.tolist(), strict=True), 1):
         about = clips.about(row)
         rows.append(
             (
-                str(rank), f"{similarity:.{DIGITS}f}", f"{1 - similarity:.{DIGITS}f}", printable(Path(about["clip"])),
-                clips.words(row), about["source"], about["split"], clock(about["start_s"]), clock(about["duration_s"]),
+                str(rank), f"{similarity:.{DIGITS}f}", f"{1 - similarity:.{DIGITS}f}", clock(about["start_s"]),
+                clock(about["duration_s"]), about["split"], about["source"], printable(Path(about["clip"])),
+                clips.words(row),
             )
         )  # fmt: skip
     return "\n".join([*lines, *_aligned(header, rows)]) + "\n"
@@ -153,12 +156,12 @@ def _rounded(answer: Answer) -> list[tuple[int, float]]:
 
 
 def _aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Columns of text; the first three and the last two are numbers."""
+    """Columns of text, of which the first are numbers; the last, which may be long, is not filled up."""
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     return [
         "  " + "  ".join(
-            cell.ljust(width) if 3 <= place < len(row) - 2 else cell.rjust(width)
+            cell.rjust(width) if place < NUMBERS else cell.ljust(width)
             for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
+        ).rstrip()
         for row in (header, *rows)
     ]  # fmt: skip
