@@ -9,7 +9,7 @@ import soundfile
 import soxr
 from PIL import Image
 
-from audit import query
+from audit import embed, query
 from audit.embeddings import Embeddings, write_embeddings
 from audit.errors import AuditError
 from audit.findings import Query
@@ -40,9 +40,10 @@ def folder(toy_pack, tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def embedder(monkeypatch):
-    """Lets embeddings find the run that made them."""
-    monkeypatch.setattr(Embeddings, "embedder", lambda self: spectrum_of)
+def embedder(request, monkeypatch):
+    """Lets embeddings find what made them."""
+    if "small_run" not in request.fixturenames:
+        monkeypatch.setattr(Embeddings, "embedder", lambda self: spectrum_of)
 
 
 @pytest.fixture
@@ -94,6 +95,15 @@ def test_a_recording_of_a_clip_finds_that_clip(index, write_wav, rate):
     assert answer.similarity[0] == pytest.approx(1, abs=1e-3)
     np.testing.assert_allclose(answer.waveform[20:-20], sound[20:-20], atol=1e-3)  # resampled without what lay beyond
     assert answer.as_query(index.embeddings.pack).clip is None
+
+
+def test_a_recording_is_embedded_as_the_clips_were(small_run, toy_pack, write_wav, tmp_path):
+    embeddings = embed.main(embed.Config(run=str(small_run), pack=toy_pack.folder, out=tmp_path / "embeddings"))
+    index = build_index(embeddings, tmp_path / "index")
+    for row in (0, 70):  # half a second and more, so one window and two
+        (answer,) = ask(index, [str(write_wav(f"{row}.wav", toy_pack.samples(row)))], 2)
+        assert answer.rows[0] == row
+        assert answer.similarity[0] == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize(
