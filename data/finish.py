@@ -72,11 +72,7 @@ def finish(folder: Path, plan: Plan, max_reject_share: float, licences: Mapping[
     write_rejected(folder, rejected)
     _check_rejects(folder, manifest.num_rows, counts, max_reject_share)
     manifest, shard_bytes = _close_gaps(folder, manifest, units.shard_bytes)
-    buffer = io.BytesIO()
-    pq.write_table(manifest, buffer, row_group_size=_ROWS_GROUP, compression="zstd")
-    with write_atomically(folder / MANIFEST_NAME) as file:
-        file.write(buffer.getbuffer())
-    manifest_checksum = checksum_of(buffer.getbuffer())
+    manifest_checksum, codes_checksum = write_manifest(folder, manifest)
     mean, std = _log_mel(manifest, units.sums, plan.options.seed)
     info = PackInfo(
         version=VERSION,
@@ -100,14 +96,29 @@ def finish(folder: Path, plan: Plan, max_reject_share: float, licences: Mapping[
         log_mel_std=std,
         shard_bytes=shard_bytes,
         manifest_checksum=manifest_checksum,
-        codes_checksum=write_codes(folder, manifest, manifest_checksum),
+        codes_checksum=codes_checksum,
         plan=plan.fingerprint,
     )
+    write_info(folder, info)
+    shutil.rmtree(folder / PARTIAL_NAME)
+
+
+def write_manifest(folder: Path, manifest: pa.Table) -> tuple[str, str]:
+    """Writes the manifest of a pack and its codes; returns the checksums of both."""
+    buffer = io.BytesIO()
+    pq.write_table(manifest, buffer, row_group_size=_ROWS_GROUP, compression="zstd")
+    with write_atomically(folder / MANIFEST_NAME) as file:
+        file.write(buffer.getbuffer())
+    checksum = checksum_of(buffer.getbuffer())
+    return checksum, write_codes(folder, manifest, checksum)
+
+
+def write_info(folder: Path, info: PackInfo) -> None:
+    """Writes ``pack.json``, which makes the folder a pack: the rest of it is on the disk before."""
     sync_folder(folder)
     with write_atomically(folder / INFO_NAME) as file:
         file.write(json.dumps(dataclasses.asdict(info), indent=2).encode() + b"\n")
     sync_folder(folder)
-    shutil.rmtree(folder / PARTIAL_NAME)
 
 
 def _read_units(folder: Path, plan: Plan) -> Units:
