@@ -124,22 +124,27 @@ def nearest_others(
         end = min(begin + QUERIES, count)
         bests = [Best(end - begin, k, vectors.device) for _ in skips_runs]
         for first, scores in products.tiles(vectors[begin:end], vectors):
-            own = torch.arange(max(begin, first), min(end, first + scores.shape[1]), device=vectors.device)
-            scores[own - begin, own - first] = NONE
+            _leave_out(scores, begin, first, range(begin, end + 1))
             for best, skips in zip(bests, skips_runs, strict=True):
                 if skips:
-                    for low, high in pairwise(begins[run_of[begin] : run_of[end - 1] + 2].tolist()):
-                        rows, columns = (
-                            slice(max(low - begin, 0), high - begin),
-                            slice(max(low - first, 0), high - first),
-                        )
-                        if high > first:
-                            scores[rows, columns] = NONE
+                    _leave_out(scores, begin, first, begins[run_of[begin] : run_of[end - 1] + 2].tolist())
                 best.offer(scores, first)
         for (similarity, rows), best in zip(answers, bests, strict=True):
             similarity[begin:end], rows[begin:end] = best.result()
         progress(end - begin)
     return answers
+
+
+def _leave_out(scores: Tensor, row: int, column: int, bounds: Sequence[int]) -> None:
+    """Makes similarities within a run those of no neighbours.
+
+    Args:
+        scores: ``(Q, M)``, whose rows count from `row` and whose columns from `column`.
+        bounds: where runs begin, and where the last of them ends.
+    """
+    for low, high in pairwise(bounds):
+        if low < column + scores.shape[1] and high > column:
+            scores[max(low - row, 0) : high - row, max(low - column, 0) : high - column] = NONE
 
 
 def _nothing(count: int, k: int) -> tuple[np.ndarray, np.ndarray]:
