@@ -20,10 +20,12 @@ def embeddings(toy_pack, tmp_path_factory):
     return write_embeddings(tmp_path_factory.mktemp("embeddings"), vectors, toy_pack)
 
 
-@pytest.fixture(scope="module")
-def make_index(embeddings, tmp_path_factory):
+@pytest.fixture
+def make_index(embeddings, tmp_path, monkeypatch):
+    monkeypatch.setattr("audit.recall.SECONDS", 0.0)  # nobody looks at speeds here
+
     def make(kind, **parameters):
-        return build_index(embeddings, tmp_path_factory.mktemp(kind) / "index", kind, **parameters)
+        return build_index(embeddings, tmp_path / "index", kind, **parameters)
 
     return make
 
