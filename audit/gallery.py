@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from audit.spectrograms import spectrogram
 from audit.tables import Answer, Clips
 from checkpoints.figures import ACCENT, INK, MUTED, SECOND
-from data.decode import FULL_SCALE, RATE
+from data.decode import RATE
 from data.labels import LabelTable
 from data.pack import Pack
 from data.readable import printable
@@ -26,12 +26,11 @@ COLOURS = {SAME: ACCENT, DIFFERENT: SECOND, UNKNOWN: MUTED}
 CAPTION = "neighbours in blue share a family with what was asked for, in orange none; of grey ones nobody knows"
 
 
-def gallery(answers: Sequence[Answer], pack: Pack) -> Figure:
+def gallery(answers: Sequence[Answer], clips: Clips) -> Figure:
     """Draws every query and behind it its neighbours, the nearest first.
 
     Titles of neighbours give similarity and labels, in a colour that says whether they share a family, see `CAPTION`.
     """
-    clips = Clips(pack)
     columns = 1 + max(len(answer.rows) for answer in answers)
     figure = Figure(figsize=(CELL[0] * columns, CELL[1] * len(answers)), layout="constrained")
     for cells, answer in zip(figure.subplots(len(answers), columns, squeeze=False), answers, strict=True):
@@ -39,11 +38,10 @@ def gallery(answers: Sequence[Answer], pack: Pack) -> Figure:
             cell.set_axis_off()
         own = "a file" if answer.row is None else clips.words(answer.row)
         _draw(cells[0], answer.waveform, _last(printable(Path(answer.name))), own, INK)
-        colours = [COLOURS[same] for same in families_shared(answer, pack)]
+        colours = [COLOURS[same] for same in families_shared(answer, clips.pack)]
         for cell, row, similarity, colour in zip(cells[1:], answer.rows, answer.similarity, colours, strict=False):
-            sound = pack.samples(row).astype(np.float32) / FULL_SCALE
-            name = printable(Path(clips.about(row)["clip"]))
-            _draw(cell, sound, f"{similarity:.3f}  {_last(name, LETTERS - 7)}", clips.words(row), colour)
+            name = _last(printable(Path(clips.id(row))), LETTERS - 7)
+            _draw(cell, clips.sound(row), f"{similarity:.3f}  {name}", clips.words(row), colour)
     figure.suptitle(CAPTION, x=0, ha="left", fontsize=7, color=MUTED, wrap=True)
     return figure
 

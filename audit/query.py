@@ -19,13 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from audit.errors import AuditError
 from audit.exact import nearest
 from audit.filters import LEVELS, rows_matching
 from audit.index import Index
 from audit.sound import find_player, play
-from audit.tables import Answer, as_json, as_table
+from audit.tables import Answer, Clips, as_json, as_table
 from checkpoints.config import run_command
 from checkpoints.errors import CheckpointError
 from data.command import run as run_quietly
@@ -109,14 +110,13 @@ def ask(
 
 def _find(pack: Pack, names: Sequence[str]) -> list[_Asked]:
     """Clips by their ids, and recordings decoded."""
-    ids, asked = pack.column("id"), []
+    clips, asked = Clips(pack), []
     for name in names:
-        found = np.flatnonzero(ids == name)
+        found = np.flatnonzero(clips.ids == name)
         if len(found):
-            sound = pack.samples(found[0]).astype(np.float32) / FULL_SCALE
-            asked.append(_Asked(name, int(found[0]), sound))
+            asked.append(_Asked(name, int(found[0]), clips.sound(found[0])))
         else:
-            asked.append(_Asked(name, None, _decoded(name, pack, ids[0])))
+            asked.append(_Asked(name, None, _decoded(name, pack, clips.id(0))))
     return asked
 
 
@@ -140,7 +140,7 @@ def _unit_embeddings(index: Index, asked: Sequence[_Asked]) -> list[np.ndarray]:
     embeddings = index.embeddings
     embedder = embeddings.embedder() if any(one.row is None for one in asked) else None
     found = []
-    for one in asked:
+    for one in tqdm(asked, desc="embedding", leave=False, disable=None if embedder else True):
         if one.row is None:
             vector = np.asarray(embedder(one.waveform), np.float32)
             if vector.shape != (embeddings.info.width,):
@@ -203,36 +203,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if args.play:
         find_player()
     index = Index.open(args.index)
-    pack = index.embeddings.pack
     answers = ask(index, args.names, args.k, args.filter, args.exclude_group)
+    clips = Clips(index.embeddings.pack)
     if args.json:
-        print(as_json(answers, pack, args.index, args.k, args.filter, args.exclude_group), end="")
+        print(as_json(answers, clips, args.index, args.k, args.filter, args.exclude_group), end="")
     else:
-        print("\n".join(as_table(answer, pack) for answer in answers), end="", flush=True)
+        print("\n".join(as_table(answer, clips) for answer in answers), end="", flush=True)
     if args.plot is not None:
         # Only here, for it takes most of a second.
         from audit.gallery import gallery
         from checkpoints.figures import save
 
-        save(gallery(answers, pack), args.plot)
+        save(gallery(answers, clips), args.plot)
         print(f"spectrograms: {args.plot}", file=sys.stderr)
     if args.play:
         try:
             for answer in answers:
-                _play(answer, pack)
+                _play(answer, clips)
         except KeyboardInterrupt:
             return INTERRUPTED
     return 0
 
 
-def _play(answer: Answer, pack: Pack) -> None:
+def _play(answer: Answer, clips: Clips) -> None:
     """Plays a query and then its neighbours, and says which."""
-    ids = pack.column("id")
     print(f"playing  {printable(Path(answer.name))}", file=sys.stderr)
     play(answer.waveform, RATE)
     for rank, row in enumerate(answer.rows.tolist(), 1):
-        print(f"playing  {rank} of {len(answer.rows)}: {printable(Path(ids[row]))}", file=sys.stderr)
-        play(pack.samples(row).astype(np.float32) / FULL_SCALE, RATE)
+        print(f"playing  {rank} of {len(answer.rows)}: {printable(Path(clips.id(row)))}", file=sys.stderr)
+        play(clips.sound(row), RATE)
 
 
 def _check_target(target: Path, names: Sequence[str]) -> None:

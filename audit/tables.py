@@ -26,7 +26,7 @@ import numpy as np
 from audit.findings import Neighbour, Query
 from data.clip import SPLITS
 from data.codes import SETS
-from data.decode import RATE
+from data.decode import FULL_SCALE, RATE
 from data.pack import Pack
 from data.readable import as_text, clock, printable
 
@@ -53,42 +53,54 @@ class Answer:
     rows: np.ndarray
     """int64 ``(k,)``."""
 
-    def as_query(self, pack: Pack) -> Query:
+    def as_query(self, clips: "Clips") -> Query:
         """The same in the words of `audit.findings`."""
-        ids = pack.column("id")
-        found = zip(ids[self.rows], self.similarity.tolist(), strict=True)
-        clip = None if self.row is None else ids[self.row]
-        return Query(as_text(Path(self.name)), clip, tuple(Neighbour(*one) for one in found))
+        neighbours = zip(map(clips.id, self.rows), self.similarity.tolist(), strict=True)
+        clip = None if self.row is None else clips.id(self.row)
+        return Query(as_text(Path(self.name)), clip, tuple(Neighbour(*one) for one in neighbours))
 
 
 class Clips:
     """What a pack says of its clips, read once when it is asked for."""
 
     def __init__(self, pack: Pack):
-        self._pack = pack
+        self.pack = pack
+
+    @cached_property
+    def ids(self) -> np.ndarray:
+        """Of all clips, ``(N,)``."""
+        return self.pack.column("id")
 
     @cached_property
     def _columns(self) -> dict[str, np.ndarray]:
-        return {name: self._pack.column(name) for name in ("id", "source", "recording", "group", "start_s")}
+        return {name: self.pack.column(name) for name in ("source", "recording", "group", "start_s")}
+
+    def id(self, row: int) -> str:
+        """Of a clip."""
+        return self.ids[row]
+
+    def sound(self, row: int) -> np.ndarray:
+        """Of a clip, float32 ``(S,)``."""
+        return self.pack.samples(row).astype(np.float32) / FULL_SCALE
 
     def about(self, row: int) -> dict[str, Any]:
         """Everything of a clip that a table or JSON tells, by the names of the manifest."""
         own = {name: column[row] for name, column in self._columns.items()}
-        codes = self._pack.codes.columns
+        codes = self.pack.codes.columns
         return {
-            "clip": own["id"],
+            "clip": self.id(row),
             "labels": self.labels(row),
             "source": own["source"],
             "recording": own["recording"],
             "group": own["group"],
             "split": SPLITS[codes["split"][row]],
             "start_s": round(float(own["start_s"]), 3),
-            "duration_s": round(int(self._pack.num_samples[row]) / RATE, 3),
+            "duration_s": round(int(self.pack.num_samples[row]) / RATE, 3),
         }
 
     def labels(self, row: int) -> dict[str, Any]:
         """Names that are known to sound at every level, and whether the clip is an instrument."""
-        codes = self._pack.codes
+        codes = self.pack.codes
         labels: dict[str, Any] = {}
         for level in SETS:
             is_present = codes.sets[level][codes.columns[level][row]] == 1
@@ -106,11 +118,9 @@ class Clips:
         return "; ".join(parts) or NOT_KNOWN
 
 
-def as_table(answer: Answer, pack: Pack) -> str:
+def as_table(answer: Answer, clips: Clips) -> str:
     """The lines of one query, for a person."""
-    clips = Clips(pack)
-    is_clip = answer.row is not None
-    own = f", {clips.words(answer.row)}" if is_clip else ""
+    own = "" if answer.row is None else f", {clips.words(answer.row)}"
     lines = [f"{printable(Path(answer.name))}  {clock(len(answer.waveform) / RATE)}{own}"]
     header = ("rank", "similarity", "distance", "start", "duration", "split", "data set", "clip", "labels")
     rows = []
@@ -127,14 +137,13 @@ def as_table(answer: Answer, pack: Pack) -> str:
 
 
 def as_json(
-    answers: Iterable[Answer], pack: Pack, index: Path, k: int, filters: Sequence[str], exclude_group: bool
+    answers: Iterable[Answer], clips: Clips, index: Path, k: int, filters: Sequence[str], exclude_group: bool
 ) -> str:
     """All queries, see the top of this file."""
-    clips = Clips(pack)
     queries = [
         {
             "name": as_text(Path(answer.name)),
-            "clip": None if answer.row is None else clips.about(answer.row)["clip"],
+            "clip": None if answer.row is None else clips.id(answer.row),
             "seconds": round(len(answer.waveform) / RATE, 3),
             "neighbours": [
                 {"rank": rank, "similarity": similarity, "distance": round(1 - similarity, 6), **clips.about(row)}
@@ -144,8 +153,8 @@ def as_json(
         for answer in answers
     ]
     found = {
-        "format": "luthier query", "version": VERSION, "index": as_text(index), "pack": as_text(pack.folder), "k": k,
-        "filters": list(filters), "exclude_group": exclude_group, "queries": queries,
+        "format": "luthier query", "version": VERSION, "index": as_text(index), "pack": as_text(clips.pack.folder),
+        "k": k, "filters": list(filters), "exclude_group": exclude_group, "queries": queries,
     }  # fmt: skip
     return json.dumps(found, ensure_ascii=False, indent=1, allow_nan=False) + "\n"
 

@@ -16,6 +16,7 @@ from audit.findings import Query
 from audit.gallery import families_shared
 from audit.index import Index, build_index
 from audit.query import ERRORS, ask, main
+from audit.tables import Clips
 from checkpoints.config import run_command
 from data.decode import FULL_SCALE
 from data.errors import DataError
@@ -94,7 +95,7 @@ def test_a_recording_of_a_clip_finds_that_clip(index, write_wav, rate):
     assert answer.rows[0] == 70
     assert answer.similarity[0] == pytest.approx(1, abs=1e-3)
     np.testing.assert_allclose(answer.waveform[20:-20], sound[20:-20], atol=1e-3)  # resampled without what lay beyond
-    assert answer.as_query(index.embeddings.pack).clip is None
+    assert answer.as_query(Clips(index.embeddings.pack)).clip is None
 
 
 def test_a_recording_is_embedded_as_the_clips_were(small_run, toy_pack, write_wav, tmp_path):
@@ -133,7 +134,7 @@ def test_what_may_be_found_is_found_exactly(index, monkeypatch, filters, exclude
 
 def test_answers_become_findings(index):
     (answer,) = ask(index, ["toy/0001"], 2)
-    found = answer.as_query(index.embeddings.pack)
+    found = answer.as_query(Clips(index.embeddings.pack))
     assert isinstance(found, Query)
     assert (found.name, found.clip) == ("toy/0001", "toy/0001")
     assert [one.clip for one in found.neighbours] == [f"toy/{row:04d}" for row in answer.rows]
