@@ -152,7 +152,7 @@ def announce(accelerator: Accelerator, run: str, embedder: Embedder, pack: Pack,
     """Says once what will be done."""
     layers = f" of layers {', '.join(map(str, embedder.frozen.layers))}" if embedder.frozen.layers else ""
     accelerator.print(
-        f"run      {run}: {embedder.kind}, pooling {embedder.pooling}{layers}, "
+        f"run      {run}: {embedder.kind}, pooling {embedder.pooling}{layers} to {embedder.width} numbers, "
         f"windows of {embedder.num_samples / RATE:g} s\n"
         f"pack     {pack.folder}: {len(pack)} clips, {pack.info.hours:.2f} h\n"
         f"device   {describe_device(accelerator)}, {accelerator.num_processes} process(es)\n"
