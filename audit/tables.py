@@ -114,7 +114,7 @@ class Clips:
         if labels["is_instrument"] is False:
             return NO_INSTRUMENT
         names = labels["instrument"] or labels["family"]
-        parts = [*([", ".join(names)] if names else []), *([", ".join(labels["genre"])] if labels["genre"] else [])]
+        parts = [", ".join(some) for some in (names, labels["genre"]) if some]
         return "; ".join(parts) or NOT_KNOWN
 
 
