@@ -117,10 +117,7 @@ class Embedder:
         Raises:
             ValueError: another shape, or no sample at all.
         """
-        if waveform.ndim != 2 or not waveform.shape[1] or not waveform.is_floating_point():
-            raise ValueError(
-                f"waveforms (N, S) in floats were expected, {tuple(waveform.shape)} {waveform.dtype} found"
-            )
+        self.check(waveform)
         count, length = waveform.shape
         starts = torch.from_numpy(window_starts(length, self.num_samples))
         padded = nn.functional.pad(waveform, (0, max(0, self.num_samples - length)))
@@ -136,6 +133,18 @@ class Embedder:
             for own, begin in zip(clip.split(BATCH), number.split(BATCH), strict=True)
         )
         return self.frozen.of_clips(batches, count)
+
+    @staticmethod
+    def check(waveform: Tensor) -> None:
+        """Complains of what is no sound.
+
+        Raises:
+            ValueError: not ``(N, S)``, no sample at all, or no floats.
+        """
+        if waveform.ndim != 2 or not waveform.shape[1] or not waveform.is_floating_point():
+            raise ValueError(
+                f"waveforms (N, S) in floats were expected, {tuple(waveform.shape)} {waveform.dtype} found"
+            )
 
     def of_rows(
         self,
