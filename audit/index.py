@@ -5,11 +5,12 @@
 
 Reads what audit.embed wrote. Writes a folder, index-KIND beside the embeddings by default::
 
-    index.faiss          what FAISS made, memory-mapped when it is searched; index_00000.faiss ... of several shards
+    index.faiss          what FAISS made, memory-mapped when it is searched; index_00000.faiss ... with --shards
     index.json           `IndexInfo`; written last, so a folder that has it is whole
 
-Exact by default. Other kinds find less: how much is measured, against exact search, and so is the speed of both. Search
-parameters that are not given are the fastest that reach --recall.
+An index may be larger than the memory, for a search reads no more of it than it looks at; with --shards no more than
+one file of it has to fit while it is made. Exact by default. Other kinds find less: how much is measured, against exact
+search, and so is the speed of both. Search parameters that are not given are the fastest that reach --recall.
 
 Similarity is the cosine. Shapes: N clips, Q queries, E embedding size, k neighbours.
 """
@@ -20,19 +21,17 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 import faiss
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from audit.embeddings import Embeddings
 from audit.errors import AuditError
-from audit.exact import NONE, nearest
 from audit.kinds import KINDS, PARAMETERS, parameters_of
 from audit.recall import K, Search, choose_parameters, samples_of
+from audit.shards import read_shards, search_shards, write_shards
 from checkpoints.config import run_command
 from checkpoints.errors import CheckpointError
 from checkpoints.files import cannot_write, remove, replacing
@@ -40,10 +39,6 @@ from data.errors import DataError
 
 VERSION = 1
 INFO_NAME = "index.json"
-ROWS_AT_ONCE = 16_384
-"""That are added at a time."""
-LEARNED_FROM = 131_072
-"""Clips at most, drawn from all."""
 RECALL = 0.98
 ERRORS = (AuditError, CheckpointError, DataError, ValueError)
 
@@ -108,7 +103,7 @@ class Index:
         elif found.checksum != info.checksum:
             what = f"embeddings that have changed since in {embeddings.folder}"
         else:
-            return cls(folder, info, embeddings, _checked(_read_shards(folder, info.shards), folder, info))
+            return cls(folder, info, embeddings, _checked(read_shards(folder, info.shards), folder, info))
         raise AuditError(f"{folder} is an index of {what}; make it again with python -m audit.index")
 
     def __len__(self) -> int:
@@ -137,7 +132,9 @@ class Index:
             raise ValueError(f"k, how many neighbours, should be 1 or more, {k} found")
         if k > len(self):
             raise AuditError(f"{self.folder} holds {len(self)} clips, k of {k} found; ask for fewer")
-        return _search(self._shards, self.info.kind, self.info.parameters, np.ascontiguousarray(unit, np.float32), k)
+        return search_shards(
+            self._shards, self.info.kind, self.info.parameters, np.ascontiguousarray(unit, np.float32), k
+        )
 
 
 def fastest_device() -> torch.device:
@@ -186,8 +183,8 @@ def build_index(
         raise CheckpointError(cannot_write(folder, error)) from error
     with replacing(folder) as temporary:
         temporary.mkdir()
-        _write_shards(embeddings, temporary, kind, built_with, shards)
-        written = _read_shards(temporary, shards)
+        write_shards(embeddings, temporary, kind, built_with, shards)
+        written = read_shards(temporary, shards)
         info = _measured(embeddings, written, kind, built_with, recall, _from(folder, embeddings.folder))
         (temporary / INFO_NAME).write_text(json.dumps(dataclasses.asdict(info), indent=2) + "\n")
         remove(folder / INFO_NAME)  # it does not speak of what comes now
@@ -215,62 +212,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"note     recall is below {args.recall}; more of {', '.join(KINDS[info.kind].searching)} raises it")
 
 
-def _search(
-    shards: Sequence[faiss.Index], kind: str, parameters: Mapping[str, int], unit: np.ndarray, k: int
-) -> tuple[np.ndarray, np.ndarray]:
-    if kind == "exact":
-        return nearest(unit, [_vectors_of(shard) for shard in shards], k)
-    found, before, settings = [], 0, KINDS[kind].search_parameters(parameters)
-    for shard in shards:
-        similarity, rows = shard.search(unit, min(k, shard.ntotal), params=settings)
-        is_none = rows < 0
-        found.append((np.where(is_none, NONE, similarity), np.where(is_none, -1, rows + before)))
-        before += shard.ntotal
-    similarity, rows = (np.concatenate(one, axis=1) for one in zip(*found, strict=True))
-    order = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(similarity, order, 1).astype(np.float32), np.take_along_axis(rows, order, 1)
-
-
-def _vectors_of(flat: faiss.IndexFlat) -> np.ndarray:
-    """float32 ``(M, E)``, where FAISS has mapped them; holds as long as the index does."""
-    return faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d).reshape(flat.ntotal, flat.d)
-
-
-def _file_name(shard: int, shards: int) -> str:
-    return "index.faiss" if shards == 1 else f"index_{shard:05d}.faiss"
-
-
-def _write_shards(embeddings: Embeddings, folder: Path, kind: str, parameters: Mapping[str, int], shards: int) -> None:
-    count = len(embeddings)
-    learned = KINDS[kind].empty(embeddings.info.width, parameters)
-    if not learned.is_trained:
-        drawn = np.random.default_rng(0).permutation(count)[:LEARNED_FROM]
-        learned.train(embeddings.unit(np.sort(drawn)))
-    bounds = np.linspace(0, count, shards + 1).astype(int).tolist()
-    with tqdm(total=count, desc=f"index of kind {kind}", unit="clip") as bar:
-        for number, (first, last) in enumerate(pairwise(bounds)):
-            shard = faiss.clone_index(learned)
-            for begin in range(first, last, ROWS_AT_ONCE):
-                part = embeddings.unit(slice(begin, min(begin + ROWS_AT_ONCE, last)))
-                shard.add(part)
-                bar.update(len(part))
-            try:
-                faiss.write_index(shard, str(folder / _file_name(number, shards)))
-            except RuntimeError as error:
-                raise CheckpointError(f"{folder} cannot be written (is the disk full?); free some room") from error
-
-
-def _read_shards(folder: Path, shards: int) -> list[faiss.Index]:
-    """Mapped, so that only what a search looks at takes memory."""
-    files = [folder / _file_name(number, shards) for number in range(shards)]
-    try:
-        return [faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC) for file in files]
-    except RuntimeError as error:
-        raise AuditError(
-            f"{folder} misses a part, or one is damaged; make it again with python -m audit.index"
-        ) from error
-
-
 def _checked(shards: list[faiss.Index], folder: Path, info: IndexInfo) -> list[faiss.Index]:
     count, widths = sum(shard.ntotal for shard in shards), {shard.d for shard in shards}
     if (count, widths) != (info.count, {info.width}):
@@ -292,7 +233,7 @@ def _measured(
     """Chooses what was not given to search with, and tells how good that is on other clips."""
 
     def search_with(chosen: Mapping[str, int]) -> Search:
-        return lambda unit, k: _search(shards, kind, chosen, unit, k)
+        return lambda unit, k: search_shards(shards, kind, chosen, unit, k)
 
     to_choose, to_measure = samples_of(embeddings)
     chosen = choose_parameters(KINDS[kind], parameters, recall, lambda values: to_choose.recall(search_with(values)))

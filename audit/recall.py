@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audit.embeddings import Embeddings
 from audit.exact import nearest
 from audit.kinds import Kind
+from audit.shards import Vectors
 
 K = 10
 """Neighbours that recall is measured on, fewer if there are not as many other clips."""
@@ -41,19 +41,19 @@ class Sample:
     """Of exact search."""
 
     @classmethod
-    def of(cls, embeddings: Embeddings, rows: np.ndarray) -> "Sample":
+    def of(cls, vectors: Vectors, rows: np.ndarray) -> "Sample":
         """Looks at all clips for the neighbours of some."""
         reading = 0.0
 
         def parts() -> Iterator[np.ndarray]:
             nonlocal reading
-            for begin in range(0, len(embeddings), ROWS_AT_ONCE):
+            for begin in range(0, len(vectors), ROWS_AT_ONCE):
                 start = time.perf_counter()
-                part = embeddings.unit(slice(begin, begin + ROWS_AT_ONCE))
+                part = vectors.unit(slice(begin, begin + ROWS_AT_ONCE))
                 reading += time.perf_counter() - start
                 yield part
 
-        unit, k = embeddings.unit(rows), min(K, len(embeddings) - 1)
+        unit, k = vectors.unit(rows), min(K, len(vectors) - 1)
         start = time.perf_counter()
         similarity, found = nearest(unit, parts(), k + 1)
         seconds = time.perf_counter() - start - reading
@@ -73,12 +73,12 @@ class Sample:
         return count / seconds
 
 
-def samples_of(embeddings: Embeddings) -> tuple[Sample, Sample]:
+def samples_of(vectors: Vectors) -> tuple[Sample, Sample]:
     """Clips to choose parameters with, and others to measure with."""
-    count = len(embeddings)
+    count = len(vectors)
     drawn = np.random.default_rng(0).permutation(count)[: 2 * min(CLIPS, count // 2)]
     half = len(drawn) // 2
-    return Sample.of(embeddings, np.sort(drawn[:half])), Sample.of(embeddings, np.sort(drawn[half:]))
+    return Sample.of(vectors, np.sort(drawn[:half])), Sample.of(vectors, np.sort(drawn[half:]))
 
 
 def choose_parameters(

@@ -128,7 +128,7 @@ def test_an_index_is_replaced_by_another(embeddings, tmp_path):
 
 
 def test_nothing_is_left_of_an_index_that_failed(embeddings, tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "samples_of", lambda embeddings: 1 / 0)
+    monkeypatch.setattr(module, "samples_of", lambda vectors: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         build_index(embeddings, tmp_path / "index")
     assert [file.name for file in tmp_path.iterdir()] == ["toy"]
@@ -164,7 +164,7 @@ def test_codes_have_to_divide_an_embedding(large_embeddings, tmp_path):
 def test_vectors_without_a_direction_are_refused(toy_pack, tmp_path, value):
     vectors = vectors_of(COUNT)
     vectors[7] = value
-    with pytest.raises(AuditError, match="1 of 120 .*: toy/0007;"):
+    with pytest.raises(AuditError, match=r"1 of 120 .*: toy/0007;"):
         build_index(write_embeddings(tmp_path / "toy", vectors, toy_pack), tmp_path / "index")
 
 
