@@ -138,8 +138,9 @@ def _corrected(pack: Pack, corrections: Sequence[Correction]) -> tuple[pa.Table,
     ]
     order = np.arange(manifest.num_rows)
     order[rows] = manifest.num_rows + np.arange(len(rows))
-    columns = pa.Table.from_pylist(after, manifest.schema)
-    return pa.concat_tables([manifest, columns]).take(order).combine_chunks(), changes
+    # In the schema without what reading a file adds to it: the same labels are the same bytes.
+    tables = [manifest.cast(SCHEMA), pa.Table.from_pylist(after, SCHEMA)]
+    return pa.concat_tables(tables).take(order).combine_chunks(), changes
 
 
 def _part_from_timbres(manifest: pa.Table, rows: np.ndarray, before: list[dict], after: list[dict]) -> None:
