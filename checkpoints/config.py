@@ -29,7 +29,7 @@ def parse_config(
     """Builds a config from command-line arguments.
 
     Args:
-        config_class: a dataclass with a docstring under each field.
+        config_class: a dataclass with a docstring under each field; what has no default is given by its place.
         saved: values that stand between the defaults and the rest, as from a run that is resumed.
 
     Raises:

@@ -193,7 +193,7 @@ def test_two_processes_write_what_one_does(small_run, toy_pack, tmp_path):
 @pytest.mark.slow
 def test_a_wrong_run_ends_the_command_with_one_sentence(toy_pack, tmp_path):
     ended = subprocess.run(
-        [sys.executable, "audit/embed.py", str(tmp_path), str(toy_pack.folder)],
+        [sys.executable, "-m", "audit.embed", str(tmp_path), str(toy_pack.folder)],
         cwd=ROOT, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert ended.returncode == 2

@@ -78,31 +78,27 @@ def test_the_same_sound_has_the_same_embedding_alone_and_among_others(model, dev
 
 def test_a_scene_is_what_an_audit_makes_of_it(model, small_run):
     sound = noise(1, 1.3)
-    np.testing.assert_allclose(
-        hear.get_scene_embeddings(sound, model)[0].cpu(), Embedder.load(small_run)(sound[0].numpy()), atol=1e-4
-    )
+    found = hear.get_scene_embeddings(sound.to(model.frozen.device), model)[0].cpu()
+    np.testing.assert_allclose(found, Embedder.load(small_run)(sound[0].numpy()), atol=1e-4)
 
 
 def test_an_embedding_is_of_what_sounds_at_its_timestamp(model):
     sound = torch.zeros(1, 48_000)
     sound[:, 24_000:24_800] = 1  # a click from 1.5 s to 1.55 s
-    embeddings, timestamps = hear.get_timestamp_embeddings(sound, model)
-    is_heard = ((embeddings - embeddings[:, 20:21]).abs().amax(dim=2) > 1e-4)[0]  # by comparison with silence at 1 s
-    near = (timestamps[0] > 1240) & (timestamps[0] < 1810)
-    inside = near & (timestamps[0] > 500) & (timestamps[0] < 2500)
-    assert not is_heard[(timestamps[0] >= 300) & (timestamps[0] <= 1200)].any()
-    assert is_heard[inside & (timestamps[0] >= 1350) & (timestamps[0] <= 1700)].all()
+    embeddings, timestamps = hear.get_timestamp_embeddings(sound.to(model.frozen.device), model)
+    differs = (embeddings - embeddings[:, 20:21]).abs().amax(dim=2)[0].cpu()  # from silence, at 1 s
+    apart = (timestamps[0].cpu() - 1525).abs()  # ms from the middle of the click
+    assert (differs[apart >= 275] < 1e-4).all()
+    assert (differs[apart <= 200] > 1e-4).all()
 
 
-def test_timestamps_do_not_drift(model):
-    count = 20 * 60 * 16_000
-    timestamps = hear.HOP_MS * torch.arange(1 + count // hear.HOP, dtype=torch.float32)
-    assert timestamps[-1] == 20 * 60 * 1000
+def test_timestamps_do_not_drift():
     assert hear.HOP * 1000 == hear.HOP_MS * hear.RATE
 
 
 def test_what_is_no_sound_gets_one_sentence(model):
-    for wrong in (noise(1, 1)[0], noise(1, 1).to(torch.int16), noise(1, 0)):
+    sound = noise(1, 1).to(model.frozen.device)
+    for wrong in (sound[0], sound.to(torch.int16), sound[:, :0]):
         with pytest.raises(ValueError, match="in floats were expected"):
             hear.get_scene_embeddings(wrong, model)
         with pytest.raises(ValueError, match="in floats were expected"):

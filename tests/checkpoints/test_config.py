@@ -70,6 +70,25 @@ def test_values_keep_their_types(tmp_path):
     assert parse("--config", str(file)) == config
 
 
+@dataclass
+class Asking:
+    """Settings of a command that cannot do without some."""
+
+    run: str
+    """What to ask."""
+    number: int = 1
+    """How often."""
+
+
+def test_what_has_no_default_is_taken_by_its_place():
+    for arguments in (["runs/a", "--number=3"], ["--number", "3", "runs/a"]):
+        assert parse_config(Asking, arguments, "Asks.") == Asking("runs/a", 3)
+    for arguments, sentence in (([], "required: run"), (["a", "b"], "b"), (["--run=a"], "run")):
+        with pytest.raises(CheckpointError, match=sentence) as raised:
+            parse_config(Asking, arguments, "Asks.")
+        assert "\n" not in str(raised.value)
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
