@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from cleanlab.rank import get_label_quality_ensemble_scores
+from sklearn.metrics import roc_auc_score
 
 from audit.embeddings import Embeddings
 from audit.findings import Neighbour, Suspect
@@ -35,8 +36,10 @@ MOST = 1000
 NEIGHBOURS_TOLD = 10
 LIKELY = 0.5
 """Suspects go down the ranking as long as so many of them are probably wrong."""
-MOST_WRONG = 0.25
-"""Share of wrong labels from which on it is the embedding that is taken to be wrong about them."""
+LEAST_AUC = 0.85
+"""Of names that are judged: how often a clip that was given a name gets more of it than one that was not, mean over
+names. What tells all names apart reaches 0.9 with a fifth of the labels mixed up; below this it is the embedding that
+is wrong and not the labels."""
 _SHARES = np.linspace(0.2, 0.95, 16)
 _DRAWS = 50_000  # wrong labels that are looked at, at least; their quantiles need no more
 
@@ -70,6 +73,8 @@ class _Opinion:
     """float ``(M,)``, of the given labels: the mean of both."""
     of_wrong: np.ndarray
     """float, of labels that were put in the place of given ones."""
+    auc: float
+    """See `LEAST_AUC`."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class _Cut:
     wrong: float
     """Share of all labels that are probably wrong, at most."""
     precision: float
-    """Share of the suspects that are probably wrong."""
+    """Share of the suspects that are probably wrong, at most."""
     recall: float
     """Share of wrong labels, drawn at random, that would be among the suspects."""
 
@@ -121,14 +126,17 @@ def find_suspects(
         ):
             if not questions:
                 continue
-            opinions = [_opinion(question, unit, group, neighbours) for question in questions]
-            cut = _cut(*(np.concatenate([getattr(o, part) for o in opinions]) for part in ("quality", "of_wrong")))
-            own = []
-            if cut.wrong <= MOST_WRONG:
-                for question, opinion in zip(questions, opinions, strict=True):
-                    own += _suspects(question, opinion, cut.quality, neighbours, ids)
-            notes.append(_told(name, sum(len(question.rows) for question in questions), len(own), cut))
-            of_level += own
+            asked = [(question, _opinion(question, unit, group, neighbours)) for question in questions]
+            told = [(question, opinion) for question, opinion in asked if opinion.auc >= LEAST_AUC]
+            if len(told) < len(asked):
+                notes.append(_untold(name, questions, len(told)))
+            if told:
+                cut = _cut(
+                    *(np.concatenate([getattr(one, part) for _, one in told]) for part in ("quality", "of_wrong"))
+                )
+                own = [one for pair in told for one in _suspects(*pair, cut.quality, neighbours, ids)]
+                notes.append(_told(name, sum(len(question.rows) for question, _ in told), len(own), cut))
+                of_level += own
         if len(of_level) > most:
             notes.append(f"{level}: the surest {most:,} of {len(of_level):,} suspect labels are told")
         found += sorted(of_level, key=lambda suspect: suspect.rank)[:most]
@@ -136,15 +144,19 @@ def find_suspects(
 
 
 def _told(name: str, labels: int, suspects: int, cut: _Cut) -> str:
-    if cut.wrong > MOST_WRONG:
-        return f"{name}: the embedding tells the names too badly apart to judge {labels:,} labels"
     told = f"{name}: no more than {cut.wrong:.1%} of {labels:,} labels seem wrong"
     if not suspects:
         return f"{told}, and none of them is suspect"
     return (
-        f"{told}; {suspects:,} are suspect, of which about {cut.precision:.0%} are wrong; of labels mixed up at random "
-        f"about {cut.recall:.0%} would be among them"
+        f"{told}; suspects: {suspects:,}, of which at most about {cut.precision:.0%} are wrong; of labels mixed up at "
+        f"random about {cut.recall:.0%} would be among them"
     )
+
+
+def _untold(name: str, questions: Sequence[_Question], told: int) -> str:
+    if len(questions) == 1:
+        return f"{name}: the embedding tells the names too badly apart to judge {len(questions[0].rows):,} labels"
+    return f"{name}: the embedding tells {told} of {len(questions)} names well enough to judge them"
 
 
 def _single(pack: Pack, level: str) -> _Question | None:
@@ -196,7 +208,9 @@ def _opinion(question: _Question, unit: np.ndarray, group: np.ndarray, neighbour
     quality = get_label_quality_ensemble_scores(
         label, [probe, votes], method="self_confidence", weight_ensemble_members_by="uniform", verbose=False
     )
-    return _Opinion(probe, votes, has_votes, quality, _quality_of_wrong((probe + votes) / 2, label))
+    joint = (probe + votes) / 2
+    auc = np.mean([roc_auc_score(label == number, joint[:, number]) for number in range(joint.shape[1])])
+    return _Opinion(probe, votes, has_votes, quality, _quality_of_wrong(joint, label), float(auc))
 
 
 def _suspects(
