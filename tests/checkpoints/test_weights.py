@@ -38,7 +38,8 @@ from backbones.log_mel import RATE, samples_of
 from backbones.pooling import mean_pool
 from backbones.wav2vec2 import CONVOLUTION_WIDTH, WAV2VEC2_PRESETS, Wav2Vec2Backbone
 from checkpoints.errors import CheckpointError
-from checkpoints.weights import find_backbone, load_backbone, save_backbone
+from checkpoints.run import RunFolder
+from checkpoints.weights import checksum_of_weights, find_backbone, load_backbone, save_backbone, window_of
 
 FRAMES = 64
 FILES = ["config.json", "model.safetensors", "preprocessor_config.json"]
@@ -313,3 +314,20 @@ def test_what_cannot_be_a_backbone_is_named(downloaded, tmp_path):
         TimmWrapperModel(TimmWrapperConfig(architecture=name, model_args=model_args)).save_pretrained(downloaded)
         with pytest.raises(CheckpointError, match=words):
             load_backbone(downloaded)
+
+
+def test_a_backbone_hears_windows_of_the_length_it_was_trained_on(backbone, folder, tmp_path):
+    assert window_of(str(folder), backbone) == backbone.num_samples == samples_of(FRAMES)
+    run = RunFolder.create(tmp_path, "pretrain/mae.py", {"clip_seconds": 1.5})
+    assert window_of(str(run.path), backbone) == 1.5 * RATE
+    assert window_of("some/hub_id", untrained_backbone("recurrent", "tiny", FRAMES, -5.25, 3.7)) == 4 * RATE
+
+
+def test_a_checksum_is_of_weights_and_front_end_and_survives_the_disk(backbone, folder):
+    loaded = load_backbone(folder)
+    assert checksum_of_weights(loaded) == checksum_of_weights(backbone)
+    with torch.no_grad():
+        next(loaded.parameters()).view(-1)[0] += 1e-3
+    assert checksum_of_weights(loaded) != checksum_of_weights(backbone)
+    assert checksum_of_weights(AstBackbone(backbone.ast, -5.0, 3.7)) != checksum_of_weights(backbone)
+    assert checksum_of_weights(backbone, torch.nn.Linear(2, 2)) != checksum_of_weights(backbone)

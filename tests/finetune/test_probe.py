@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from accelerate import Accelerator
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -16,9 +17,9 @@ from backbones import ast_encoder
 from checkpoints.config import parse_config
 from checkpoints.errors import CheckpointError
 from checkpoints.run import RunFolder
-from checkpoints.weights import load_backbone
 from data.clip import Labels
 from data.errors import DataError
+from data.pack import Pack
 from data.writer import write_pack
 from finetune import adapters, embeddings, probe
 from finetune.choice import CLASSIFIERS
@@ -156,15 +157,12 @@ def test_the_untrained_backbone_depends_on_the_seed_alone(flags, tmp_path, monke
     assert not torch.equal(found[0], found[2])
 
 
-def test_a_backbone_hears_windows_of_the_length_it_was_trained_on(flags, small_ast, tmp_path):
-    backbone = load_backbone(small_ast)
-    config = parse_config(Config, [], "")
-    assert probe.window_of(config, str(small_ast), backbone) == backbone.num_samples
-    run = RunFolder.create(tmp_path / "run", "pretrain/mae.py", {"clip_seconds": 1.5})
-    assert probe.window_of(config, str(run.path), backbone) == 24_000
-    assert probe.window_of(config, None, backbone) == 64_000
-    asked = parse_config(Config, ["--clip_seconds", "0.5"], "")
-    assert probe.window_of(asked, str(run.path), backbone) == 8000
+def test_a_backbone_hears_windows_of_the_length_that_is_asked_for(flags):
+    for more, num_samples in (([], 15_600), (["--clip_seconds=0.5"], 8000)):  # the former are its 96 frames
+        config = parse_config(Config, [*(f"--{name}={value}" for name, value in flags.items()), *more], "")
+        asked, pack = config.fine_tuning(), Pack.open(config.data)
+        source = probe.source_of(config, asked, probe.parts_of(config, asked, pack), Accelerator())
+        assert source.num_samples == num_samples
 
 
 def test_predominant_labels_alone_teach_less(flags, tmp_path):
