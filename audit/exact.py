@@ -1,7 +1,7 @@
 """Nearest neighbours by comparing everything with everything: matrix products, a tile of similarities at a time.
 
 FAISS's own exact search is slower and cannot leave out a clip's own group; here the product costs nearly all of the
-time, since of a tile only the maxima of short runs are looked at first.
+time, since of a tile only the maxima of small sets are looked at first.
 
 Shapes: Q queries at a time, M columns of a tile, N clips, E embedding size, k neighbours.
 """
@@ -47,22 +47,22 @@ class Best:
 
 
 def largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """As ``scores.topk(k)`` of rows ``(Q, M)``, several times faster where M is large.
+    """As ``scores.topk(k)`` of rows ``(Q, M)`` but unsorted, and several times faster where M is large.
 
-    The k largest of a row lie in the k runs of it with the largest maxima.
+    The columns are dealt out to sets; the k largest of a row lie in the k sets with the largest maxima.
     """
     num_columns = scores.shape[1]
-    run = 2 ** max(0, round(math.log2(num_columns / k) / 2))
-    whole = num_columns // run * run
-    if run == 1 or whole // run <= k:
-        return scores.topk(k, dim=1)
-    maxima = scores[:, :whole].unflatten(1, (-1, run)).amax(dim=2)
-    runs = maxima.topk(k, dim=1).indices
-    columns = (runs[:, :, None] * run + torch.arange(run, device=scores.device)).flatten(1)  # (Q, k * run)
-    rest = torch.arange(whole, num_columns, device=scores.device).expand(len(scores), -1)
-    columns = torch.cat([columns, rest], dim=1)
-    values, places = scores.gather(1, columns).topk(k, dim=1)
-    return values, columns.gather(1, places)
+    size = 2 ** max(0, round(math.log2(num_columns / k) / 2) - 1)
+    num_sets = num_columns // size
+    if size == 1 or num_sets <= k:
+        return scores.topk(k, dim=1, sorted=False)
+    dealt = scores[:, : num_sets * size].unflatten(1, (size, num_sets))  # column c is of set c % num_sets
+    sets = dealt.amax(dim=1).topk(k, dim=1, sorted=False).indices
+    values = dealt.gather(2, sets[:, None].expand(-1, size, -1)).flatten(1)  # (Q, size * k)
+    rest = scores[:, num_sets * size :]
+    values, places = torch.cat([values, rest], dim=1).topk(k, dim=1, sorted=False)
+    columns = places // k * num_sets + sets.gather(1, places % k)
+    return values, torch.where(places < size * k, columns, places - size * k + num_sets * size)
 
 
 def nearest(queries: np.ndarray, parts: Iterable[np.ndarray], k: int) -> tuple[np.ndarray, np.ndarray]:

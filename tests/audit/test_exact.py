@@ -30,22 +30,23 @@ def slow(similarity: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
 def test_largest_is_topk(columns, k):
     scores = torch.randn(5, columns, generator=torch.Generator().manual_seed(columns))
     values, places = largest(scores, k)
-    assert torch.equal(values, scores.topk(k, dim=1).values)
+    assert torch.equal(values.sort(descending=True).values, scores.topk(k, dim=1).values)
+    assert all(len(set(row)) == k for row in places.tolist())
     assert torch.equal(scores.gather(1, places), values)
 
 
 def test_largest_finds_neighbours_that_are_next_to_each_other():
     scores = torch.zeros(2, 4096)
     scores[:, 100:110] = torch.arange(1.0, 11)
-    assert largest(scores, 10)[1].tolist() == [list(range(109, 99, -1))] * 2
+    assert largest(scores, 10)[1].sort().values.tolist() == [list(range(100, 110))] * 2
 
 
 def test_largest_of_rows_that_are_mostly_barred():
     scores = torch.full((1, 4096), float("-inf"))
     scores[0, 4095] = 1
     values, places = largest(scores, 3)
-    assert values[0].tolist() == [1, float("-inf"), float("-inf")]
-    assert places[0, 0] == 4095
+    assert sorted(values[0].tolist()) == [float("-inf"), float("-inf"), 1]
+    assert places[0, values[0].argmax()] == 4095
 
 
 @pytest.mark.parametrize("sizes", [(100,), (40, 1, 33, 26)])
