@@ -47,5 +47,6 @@ document.addEventListener("DOMContentLoaded", () => {
     if (hasSound(image.dataset.name)) pictures.observe(image);
   }
 });
+document.body.classList.remove("unbuilt");
 clipMap.draw();
 performance.mark("drawn");

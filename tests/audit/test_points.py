@@ -34,7 +34,7 @@ def test_clips_are_named_once_and_the_most_important_first(findings):
     named = clips_named(findings)
     assert len(named) == len(set(named))
     assert named[0] == findings.queries[0].clip
-    after = [clip for clip in dict.fromkeys(neighbour.clip for neighbour in findings.queries[0].neighbours)]
+    after = list(dict.fromkeys(neighbour.clip for neighbour in findings.queries[0].neighbours))
     assert [clip for clip in named[1:] if clip in after] == [clip for clip in after if clip != named[0]]
     assert {pair.second for pair in findings.duplicates.leaks} <= set(named)
     assert {neighbour.clip for change in findings.comparison.changes for neighbour in change.before} <= set(named)
