@@ -54,7 +54,7 @@ class Embedder:
             run: a run folder, a backbone's folder in transformers' layout, or an id on the Hub.
             pooling: that of the run if left out; ``mean`` where it says nothing of one.
             layers, dtype: see `backbones.frozen.Frozen`.
-            num_samples: of a window; what the run was trained on if left out.
+            num_samples: of a window; what the run was trained on if left out, and no less than the backbone hears.
 
         Raises:
             CheckpointError: no such run, or it is damaged.
@@ -81,7 +81,7 @@ class Embedder:
         if attention is not None and layers:
             raise AuditError(f"{run} pools the last layer by attention; give --layers together with --pooling mean")
         frozen = Frozen(backbone, chosen, layers, attention, dtype).to(device)
-        return cls(frozen, num_samples or max(window_of(run, backbone), backbone.min_samples))
+        return cls(frozen, max(num_samples or window_of(run, backbone), backbone.min_samples))
 
     @property
     def kind(self) -> str:

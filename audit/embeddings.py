@@ -131,7 +131,7 @@ class Embeddings:
         check_direction(np.concatenate(found), self.pack, str(self.folder))
 
     def embedder(self, device: str = "cpu") -> Embedder:
-        """What made them, to embed more sound in the same way.
+        """What made them, to embed more sound in the same way, in float32 whatever the precision was.
 
         Raises:
             AuditError: no run made them, or the run has changed since.

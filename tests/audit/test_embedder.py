@@ -146,6 +146,12 @@ def test_a_backbone_alone_is_heard_at_its_own_length(small_run):
         Embedder.load("/nowhere")
 
 
+def test_a_window_is_no_shorter_than_what_a_backbone_hears(small_run, sound):
+    embedder = Embedder.load(small_run, num_samples=10)
+    assert embedder.num_samples == embedder.frozen.backbone.min_samples
+    assert embedder.of_waveforms(sound[:, :4000]).isfinite().all()
+
+
 def test_sound_of_any_length_is_heard(small_run, sound):
     embedder = Embedder.load(small_run)
     assert embedder.num_samples == 8000
