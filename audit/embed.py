@@ -1,7 +1,7 @@
 """Embeds every clip of a pack with what a run has learned.
 
     python -m audit.embed runs/contrastive_20260101-120000 packs/irmas
-    python -m audit.embed MIT/ast-finetuned-audioset-10-10-0.4593 packs/irmas --pooling class_token
+    python -m audit.embed facebook/wav2vec2-base packs/irmas --pooling mean_layers
     accelerate launch --num_processes 2 audit/embed.py RUN PACK --layers [6,9,12] --dtype float16
 
 RUN is a run folder, of which a fine-tuned one is heard with its adapter and without its heads; a backbone's folder in
