@@ -114,29 +114,27 @@ def find_suspects(
         raise ValueError(f"levels should be of {', '.join(LEVELS)}, found {', '.join(sorted(unknown))}")
     pack, unit = embeddings.pack, embeddings.unit()
     ids, group = pack.column("id"), np.unique(pack.column("group").astype(str), return_inverse=True)[1]
+
+    def judged(questions: Sequence[_Question], name: str) -> list[Suspect]:
+        """The suspects of questions that have one ranking."""
+        asked = [(question, _opinion(question, unit, group, neighbours)) for question in questions]
+        told = [(question, opinion) for question, opinion in asked if opinion.auc >= LEAST_AUC]
+        if len(told) < len(asked):
+            notes.append(_untold(name, questions, len(told)))
+        if not told:
+            return []
+        quality, of_wrong = (np.concatenate([getattr(one, x) for _, one in told]) for x in ("quality", "of_wrong"))
+        cut = _cut(quality, of_wrong)
+        suspects = [one for pair in told for one in _suspects(*pair, cut.quality, neighbours, ids)]
+        notes.append(_told(name, len(quality), len(suspects), cut))
+        return suspects
+
     found, notes = [], []
     for level in levels:
         single, several = _single(pack, level), list(_several(pack, level))
-        if single is None and not several:
+        if not single and not several:
             notes.append(f"{level}: two labels of {FEWEST_CLIPS} clips each are needed to find wrong ones")
-        of_level: list[Suspect] = []
-        for questions, name in (
-            ([] if single is None else [single], level),
-            (several, f"{level} of clips with several"),
-        ):
-            if not questions:
-                continue
-            asked = [(question, _opinion(question, unit, group, neighbours)) for question in questions]
-            told = [(question, opinion) for question, opinion in asked if opinion.auc >= LEAST_AUC]
-            if len(told) < len(asked):
-                notes.append(_untold(name, questions, len(told)))
-            if told:
-                cut = _cut(
-                    *(np.concatenate([getattr(one, part) for _, one in told]) for part in ("quality", "of_wrong"))
-                )
-                own = [one for pair in told for one in _suspects(*pair, cut.quality, neighbours, ids)]
-                notes.append(_told(name, sum(len(question.rows) for question, _ in told), len(own), cut))
-                of_level += own
+        of_level = judged(single, level) + judged(several, f"{level} of clips with several")
         if len(of_level) > most:
             notes.append(f"{level}: the surest {most:,} of {len(of_level):,} suspect labels are told")
         found += sorted(of_level, key=lambda suspect: suspect.rank)[:most]
@@ -159,8 +157,8 @@ def _untold(name: str, questions: Sequence[_Question], told: int) -> str:
     return f"{name}: the embedding tells {told} of {len(questions)} names well enough to judge them"
 
 
-def _single(pack: Pack, level: str) -> _Question | None:
-    """Which one of all names clips with one are of; None where there are not two that enough clips bear."""
+def _single(pack: Pack, level: str) -> list[_Question]:
+    """Which one of all names clips with one are of; nothing where there are not two that enough clips bear."""
     sets, names = pack.codes.sets[level], pack.codes.names[level]
     is_one, is_none = _is_one(sets), (sets == 0).all(axis=1)
     class_of = np.where(is_one, (sets == 1).argmax(axis=1), -1)  # of every set that occurs
@@ -173,8 +171,8 @@ def _single(pack: Pack, level: str) -> _Question | None:
     rows = np.flatnonzero((label >= 0) & is_learned[label])
     own = tuple(name for name, learned in zip(names, is_learned, strict=True) if learned)
     if len(own) < 2:
-        return None
-    return _Question(level, rows, (np.cumsum(is_learned) - 1)[label[rows]], own, own)
+        return []
+    return [_Question(level, rows, (np.cumsum(is_learned) - 1)[label[rows]], own, own)]
 
 
 def _several(pack: Pack, level: str) -> Iterator[_Question]:

@@ -208,7 +208,9 @@ def score_of_suspects(planted: Planted, suspects: Sequence[Suspect], level: str)
 def main(options: argparse.Namespace) -> None:
     """Plants, audits and prints."""
     pack = Pack.open(options.pack)
-    with tempfile.TemporaryDirectory(dir=options.pack.parent) as name:  # where its shards can be linked
+    with tempfile.TemporaryDirectory(
+        prefix=".faults-", dir=options.pack.parent
+    ) as name:  # where its shards can be linked
         folder = Path(name)
         if options.quick:
             rows = np.sort(np.random.default_rng(0).permutation(len(pack))[:QUICK_CLIPS])
