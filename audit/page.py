@@ -17,13 +17,15 @@ from typing import Any
 
 import numpy as np
 
+from audit.corrections import COLUMNS as CORRECTION_COLUMNS
 from audit.findings import Findings, as_json
 from audit.media import HEIGHT, WIDTH, Media
 from audit.points import Level, Points
 
 STYLE = "page.css"
 SCRIPTS = (
-    "clips.js", "sound.js", "strips.js", "paint.js", "map.js", "filters.js", "numbers.js", "sections.js", "main.js",
+    "clips.js", "sound.js", "strips.js", "paint.js", "map.js", "filters.js", "numbers.js",
+    "corrections.js", "sections.js", "main.js",
 )  # fmt: skip
 """In the order in which they stand on the page; a later one uses an earlier."""
 GRID = 20_000
@@ -49,6 +51,7 @@ def render(findings: Findings, points: Points, media: Media) -> str:
         "media": places,
         "leftOut": media.num_left_out,
         "picture": [WIDTH, HEIGHT],
+        "correctionColumns": CORRECTION_COLUMNS,
     }
     parts = {
         "title": html.escape(f"Audit of {findings.about.get('run', 'an embedding')}"),

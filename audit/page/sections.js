@@ -19,14 +19,16 @@ function suspectRow(suspect, place) {
       tile(suspect.clip),
       el("dl", {}, numbers.map(([key, text]) => [el("dt", {}, key), el("dd", {}, text)])),
     ),
-    strip(suspect.clip, suspect.neighbours, suspect.level),
+    el("div", { class: "both" }, strip(suspect.clip, suspect.neighbours, suspect.level), correctionField(suspect)),
   );
 }
 
 function buildSuspects() {
   return [
     el("p", { class: "lead" },
-      "Labels that a probe, trained on other clips, and the neighbours both doubt. Listen, then correct them in the CSV file beside this page and apply it with python -m data.relabel."),
+      "Labels that a probe, trained on other clips, and the neighbours both doubt. Listen, type what sounds where they are wrong, save the table, and apply it with ",
+      el("code", {}, "python -m data.relabel PACK corrections.csv"), "."),
+    findings.suspects.length ? correctionTools() : null,
     list(findings.suspects, suspectRow, "No label looks wrong."),
   ];
 }

@@ -16,6 +16,7 @@ from audit.media import Media
 from audit.page import render
 from audit.points import Points
 from benchmarks.page import example_findings, example_media, example_points, opened_chromium
+from data.relabel import read_corrections
 
 COUNT = 400
 NOTHING = Findings(
@@ -156,8 +157,9 @@ def test_it_opens_with_every_section_and_nothing_moves_while_it_does(opened, pat
     assert page.locator("#suspects li").count() == 12
     shift = """() => new Promise((done) => {
       let sum = 0;
-      new PerformanceObserver((list) => list.getEntries().forEach((entry) => { sum += entry.hadRecentInput ? 0 : entry.value; }))
-        .observe({ type: "layout-shift", buffered: true });
+      const add = (entry) => { sum += entry.hadRecentInput ? 0 : entry.value; };
+      const observer = new PerformanceObserver((list) => list.getEntries().forEach(add));
+      observer.observe({ type: "layout-shift", buffered: true });
       setTimeout(() => done(sum), 200);
     })"""
     assert page.evaluate(shift) < 0.01
@@ -246,6 +248,27 @@ def test_a_clip_without_sound_offers_the_nearest_that_has_one(opened, path):
     page.get_by_role("button", name="Hear the nearest that did").click()
     is_heard(page)
     assert page.evaluate("clipMap.chosen") < 300
+
+
+def test_corrections_are_saved_as_relabelling_reads_them(opened, path, tmp_path):
+    page = opened(path)
+    assert page.locator("#save-corrections").is_disabled()
+    rows = page.locator("#suspects li")
+    rows.nth(0).get_by_role("button", name="Take suggestion").click()
+    rows.nth(2).get_by_role("combobox").fill('violin; no "fiddle"')
+    rows.nth(3).get_by_role("combobox").fill("typed")
+    rows.nth(3).get_by_role("combobox").fill(" ")
+    assert page.inner_text("#corrected") == "2 corrections"
+    with page.expect_download() as download:
+        page.click("#save-corrections")
+    download.value.save_as(tmp_path / "corrections.csv")
+    read = read_corrections(tmp_path / "corrections.csv")
+    asked = [rows.nth(place).locator(".subject .clip").get_attribute("data-name") for place in (0, 2)]
+    found = [(one.clip, one.level, one.text, one.given) for one in read]
+    assert found == [
+        (asked[0], "family", "reed", "string"),
+        (asked[1], "family", 'violin; no "fiddle"', "string"),
+    ]
 
 
 def test_filters_filter(opened, path, points):
