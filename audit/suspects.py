@@ -41,7 +41,7 @@ LEAST_AUC = 0.8
 names. What tells all names apart reaches 0.9 with a fifth of the labels mixed up; below this it is the embedding that
 is wrong and not the labels."""
 LEAST_AUC_OF_SEVERAL = 0.9
-"""The same where a clip bears several names: what is mistaken there is mixed, not mixed up, and found wrong too often."""
+"""The same where a clip bears several names: in a mixture one that is heard badly looks like one that is wrong."""
 _SHARES = np.linspace(0.2, 0.95, 16)
 _DRAWS = 50_000  # wrong labels that are looked at, at least; their quantiles need no more
 
