@@ -22,7 +22,7 @@ from checkpoints.errors import CheckpointError
 
 ROWS_AT_ONCE = 16_384
 """That are added at a time."""
-LEARNED_FROM = 131_072
+LEARNED_FROM = 65_536
 """Clips at most, drawn from all."""
 
 
@@ -97,13 +97,14 @@ def search_shards(
         return nearest(unit, [_vectors_of(shard) for shard in shards], k)
     found, before, settings = [], 0, KINDS[kind].search_parameters(parameters)
     for shard in shards:
-        similarity, rows = shard.search(unit, min(k, shard.ntotal), params=settings)
+        squares, rows = shard.search(unit, min(k, shard.ntotal), params=settings)
         is_none = rows < 0
+        similarity = 1 - squares / 2  # |x - y|^2 = 2 - 2 x y
         found.append((np.where(is_none, NONE, similarity), np.where(is_none, -1, rows + before)))
         before += shard.ntotal
     similarity, rows = (np.concatenate(one, axis=1) for one in zip(*found, strict=True))
     order = np.argsort(-similarity, axis=1, kind="stable")[:, :k]
-    return np.take_along_axis(similarity, order, 1).astype(np.float32), np.take_along_axis(rows, order, 1)
+    return np.take_along_axis(similarity, order, 1), np.take_along_axis(rows, order, 1)
 
 
 def _vectors_of(flat: faiss.IndexFlat) -> np.ndarray:

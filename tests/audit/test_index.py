@@ -96,6 +96,13 @@ def test_an_index_that_finds_little_says_so(large_embeddings, tmp_path):
     assert (found[:, -1] == -1).any()
 
 
+def test_codes_tell_embeddings_of_a_narrow_cone_apart(large_embeddings, tmp_path):
+    vectors = 20 + vectors_of(700)
+    narrow = write_embeddings(tmp_path / "narrow", vectors, large_embeddings.pack)
+    assert (narrow.unit() @ narrow.unit().T).min() > 0.97
+    assert build_index(narrow, tmp_path / "index", "ivfpq", refine=8).info.recall_at_10 > 0.95
+
+
 def test_search_parameters_reach_the_recall_asked_for(large_embeddings, tmp_path):
     probes = []
     for recall in (0.5, 0.8, 0.999):
