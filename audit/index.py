@@ -19,6 +19,7 @@ import argparse
 import dataclasses
 import json
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ import torch
 from audit.embeddings import Embeddings
 from audit.errors import AuditError
 from audit.kinds import KINDS, PARAMETERS, parameters_of
-from audit.recall import K, Search, choose_parameters, samples_of
+from audit.recall import CLIPS, K, Search, choose_parameters, samples_of
 from audit.shards import read_shards, search_shards, write_shards
 from checkpoints.config import run_command
 from checkpoints.errors import CheckpointError
@@ -40,6 +41,7 @@ from data.errors import DataError
 VERSION = 1
 INFO_NAME = "index.json"
 RECALL = 0.98
+INTERRUPTED = 130
 ERRORS = (AuditError, CheckpointError, DataError, ValueError)
 
 
@@ -205,7 +207,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     info = build_index(embeddings, out, args.kind, args.shards, args.recall, **parameters).info
     with_parameters = ", ".join(f"{name} {value}" for name, value in info.parameters.items())
     print(f"kind     {info.kind}: {KINDS[info.kind].summary}" + (f" ({with_parameters})" if with_parameters else ""))
-    print(f"recall   {info.recall_at_10:.3f} of the {K} nearest, of {min(1000, info.count // 2)} clips")
+    print(f"recall   {info.recall_at_10:.3f} of the {K} nearest, of {min(CLIPS, info.count // 2)} clips")
     print(f"speed    {info.queries_per_s:.0f} queries/s, exact search {info.exact_queries_per_s:.0f}")
     print(f"wrote    {out}")
     if info.recall_at_10 < args.recall:
@@ -320,4 +322,8 @@ def _path(text: str) -> Path:
 
 
 if __name__ == "__main__":
-    run_command(main, ERRORS)
+    try:
+        run_command(main, ERRORS)
+    except KeyboardInterrupt:
+        print("interrupted; nothing was written", file=sys.stderr)
+        sys.exit(INTERRUPTED)
