@@ -176,7 +176,7 @@ def threshold_of(found: Compared, are_different: np.ndarray) -> float:
     def reaching(values: np.ndarray) -> np.ndarray:
         return len(values) - np.searchsorted(np.sort(values), steps)
 
-    is_good = reaching(wrong) <= MOST_IMPOSTORS * reaching(across)
+    is_good = reaching(wrong) <= 1 + MOST_IMPOSTORS * reaching(across)  # one may be a wrong label
     is_good &= reaching(backwards) <= MOST_IMPOSTORS * reaching(found.correlation)
     return float(steps[is_good.argmax()]) if is_good.any() else 1.0
 
