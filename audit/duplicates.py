@@ -1,8 +1,8 @@
 """Clips that are one sound: exact copies but for loudness, and copies that noise, a codec or a cut has changed.
 
-Neighbours are candidates, and so are clips whose extremes lie at the same places (`audit.sketches`), for an embedding
-may put a copy far away. Whether they are one sound is decided by the sound (`audit.alignment`), never by the embedding,
-to which two notes of one player may be as near as a copy.
+Neighbours are candidates. An embedding may put a copy far away, though, so clips whose power is spread alike and those
+whose extremes lie at the same places are, too (`audit.sketches`). Whether they are one sound is decided by the sound
+(`audit.alignment`), never by the embedding, to which two notes of one player may be as near as a copy.
 
 From which correlation on two clips are taken for one is found in the pack. Its steady tones of one pitch fit well,
 whoever plays them, some packs' better than others'. They give themselves away twice: clips that are labelled as
@@ -24,7 +24,7 @@ from audit.columns import numbered
 from audit.embeddings import Embeddings
 from audit.findings import Duplicates, Pair
 from audit.neighbours import Neighbours
-from audit.sketches import Sketches, sketches_of
+from audit.sketches import Sketches, nearest_sketches, sketches_of
 from data.labels import LabelTable
 from data.pack import Pack
 from data.relation import DIFFERENT, relation_of_pairs
@@ -32,13 +32,15 @@ from data.relation import DIFFERENT, relation_of_pairs
 LEAST_SKETCH = 0.95
 """Cosine of two sketches below which their clips are not compared: of copies with noise 20 dB below the sound, fewer
 than one in twenty are that far apart, of copies through mp3 hardly any."""
-MOST_ACROSS, MOST_WITHIN = 30_000, 10_000
-"""Pairs that are compared across groups and within, the most alike sketches first; 2 to 4 ms each on one core."""
+SKETCHES = 10
+"""Clips with the most alike sketches that are candidates, beside neighbours."""
 LEAST_CORRELATION = 0.95
 """A tenth of the power may differ: noise 10 dB below the sound."""
-MOST_IMPOSTORS = 0.2
-"""Share of the pairs above the threshold: where 5 % of the labels are wrong, 10 % of all copies are labelled otherwise
-than their originals; twice as many are allowed, so that wrong labels do not hide copies."""
+MOST_IMPOSTORS = 0.05
+"""Share of the pairs above the threshold, beside those that wrong labels explain."""
+SURE, ENOUGH = 0.999, 20
+"""Correlation of what is one sound beyond doubt, noise 27 dB below it, and how many such pairs say how often labels are
+wrong."""
 _PAIRS_AT_ONCE, _FITS_AT_ONCE = 65_536, 16
 
 
@@ -69,7 +71,7 @@ def find_duplicates(embeddings: Embeddings, neighbours: Neighbours, others: Neig
     group, groups = numbered(pack, "group")
     split, splits = numbered(pack, "split")
     sketches = sketches_of(pack)
-    first, second = candidates(sketches, neighbours.rows, others.rows)
+    first, second = candidates(sketches, neighbours.rows, others.rows, nearest_sketches(sketches, SKETCHES))
     likeness = _likeness(sketches, first, second)
     is_likely = likeness >= LEAST_SKETCH
     first, second, likeness = first[is_likely], second[is_likely], likeness[is_likely]
@@ -77,7 +79,7 @@ def find_duplicates(embeddings: Embeddings, neighbours: Neighbours, others: Neig
     chosen = np.concatenate(
         [
             np.flatnonzero(kind)[np.argsort(-likeness[kind], kind="stable")[:number]]
-            for kind, number in ((is_across, MOST_ACROSS), (~is_across, MOST_WITHIN))
+            for kind, number in zip((is_across, ~is_across), most_compared(len(pack)), strict=True)
         ]
     )
     found = compared(pack, first[chosen], second[chosen], is_across[chosen])
@@ -107,6 +109,14 @@ def find_duplicates(embeddings: Embeddings, neighbours: Neighbours, others: Neig
         threshold=threshold, reason=_reason(found, threshold, int(is_likely.sum())),
         num_pairs=counts[0], pairs=pairs, num_leaks=counts[1], leaks=leaks, num_touching=counts[2], touching=touching,
     )  # fmt: skip
+
+
+def most_compared(count: int) -> tuple[int, int]:
+    """How many pairs across groups and within are compared in a pack, the most alike sketches first.
+
+    A pair takes 2 to 4 ms on one core, so 300,000 clips take two to three minutes on two.
+    """
+    return 10_000 + count // 8, 10_000 + count // 40
 
 
 def candidates(sketches: Sketches, *neighbours: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -161,14 +171,17 @@ def threshold_of(found: Compared, are_different: np.ndarray) -> float:
     """The least correlation, from `LEAST_CORRELATION` on, above which impostors are few; 1 if there is none.
 
     Impostors are, of the pairs of different groups, those of different instruments, and of all pairs those that fit as
-    well backwards: both must be at most `MOST_IMPOSTORS` of the pairs of different groups, and of all pairs, that reach
-    the threshold. Exact copies are no impostors, whatever they are labelled as.
+    well backwards. Both may be `MOST_IMPOSTORS` of the pairs of different groups, and of all pairs, that reach the
+    threshold. Labels may also be wrong: as many pairs more may be of different instruments as are of those that are one
+    sound beyond doubt.
 
     Args:
         are_different: bool ``(P,)``, are known to be of different instruments.
     """
     across = found.correlation[found.is_across]
-    wrong = found.correlation[found.is_across & are_different & ~found.is_exact]
+    is_wrong = are_different[found.is_across]
+    is_sure = across >= SURE
+    wrong_labels = is_wrong[is_sure].mean() if is_sure.sum() >= ENOUGH else 0.0
     backwards = found.backwards[~found.is_exact]
     steps = np.unique(np.append(found.correlation, LEAST_CORRELATION))
     steps = steps[steps >= LEAST_CORRELATION]
@@ -176,7 +189,8 @@ def threshold_of(found: Compared, are_different: np.ndarray) -> float:
     def reaching(values: np.ndarray) -> np.ndarray:
         return len(values) - np.searchsorted(np.sort(values), steps)
 
-    is_good = reaching(wrong) <= 1 + MOST_IMPOSTORS * reaching(across)  # one may be a wrong label
+    # One may be a wrong label where there are too few to tell.
+    is_good = reaching(across[is_wrong]) <= 1 + (wrong_labels + MOST_IMPOSTORS) * reaching(across)
     is_good &= reaching(backwards) <= MOST_IMPOSTORS * reaching(found.correlation)
     return float(steps[is_good.argmax()]) if is_good.any() else 1.0
 
@@ -201,8 +215,8 @@ def _likeness(sketches: Sketches, first: np.ndarray, second: np.ndarray) -> np.n
 def _reason(found: Compared, threshold: float, num_likely: int) -> str:
     number = len(found.first)
     which = f"{number:,} pairs" if number == num_likely else f"the {number:,} likeliest of {num_likely:,} pairs"
-    begin = f"Of clips that are near to each other or peak at the same places, {which} were laid over each other"
-    chance = "are labelled as different instruments or fit as well with one played backwards, as steady tones do"
+    begin = f"Of clips that are near to each other or sketched alike, {which} were laid over each other"
+    chance = "are of different instruments, beside wrong labels, or fit with one played backwards, as steady tones do"
     if threshold >= 1:
         return f"{begin}; however well they fit, more than {MOST_IMPOSTORS:.0%} {chance}, so exact copies alone count."
     if threshold > LEAST_CORRELATION:

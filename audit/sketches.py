@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 
+import faiss
 import numpy as np
 import scipy.fft
 import torch
@@ -31,6 +32,11 @@ PARTS = 4
 """Of a clip, each with a key."""
 LEAST_RANGE = 64
 """Between the smallest and the largest sample of a part, in steps of int16: below, many clips have the same key."""
+EXACT_UP_TO = 20_000
+"""Clips whose sketches are all compared with each other."""
+CELLS_SEARCHED = 4
+LEARNED_FROM = 40
+"""Sketches a cell, which FAISS asks for."""
 _AT_ONCE = 64
 
 
@@ -60,6 +66,26 @@ def sketches_of(pack: Pack) -> Sketches:
         for count in pool.map(fill, range(0, len(pack), _AT_ONCE)):
             bar.update(count)
     return Sketches(unit, keys)
+
+
+def nearest_sketches(sketches: Sketches, k: int, seed: int = 0) -> np.ndarray:
+    """The clips whose sketches are most alike, int64 ``(N, k + 1)``; -1 where there is none, or the clip itself.
+
+    Of many clips only those are looked through that fall into the same few cells of k-means: copies do, nearly always.
+    """
+    count, width = sketches.unit.shape
+    unit = sketches.unit.astype(np.float32)
+    if count <= EXACT_UP_TO:
+        index = faiss.IndexFlatIP(width)
+    else:
+        cells = round(2 * count**0.5)
+        index = faiss.IndexIVFFlat(faiss.IndexFlatIP(width), width, cells, faiss.METRIC_INNER_PRODUCT)
+        index.cp.seed, index.nprobe = seed + 1, CELLS_SEARCHED
+        sample = np.random.default_rng(seed).choice(count, min(count, LEARNED_FROM * cells), replace=False)
+        index.train(unit[np.sort(sample)])
+    index.add(unit)
+    _, rows = index.search(unit, min(k + 1, count))
+    return np.where(rows == np.arange(count)[:, None], -1, rows)
 
 
 def sketch_of(samples: np.ndarray) -> np.ndarray:
