@@ -5,8 +5,12 @@ Clips are named by their ids, shares lie in [0, 1], similarities are cosines. Ev
 """
 
 import dataclasses
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 
 @dataclass(frozen=True)
@@ -183,5 +187,19 @@ class Findings:
 
 
 def as_json(findings: Findings) -> dict[str, Any]:
-    """Dicts, lists, strings and numbers alone."""
-    return dataclasses.asdict(findings)
+    """Dicts, lists, strings and numbers alone; a number that is none is null."""
+    return _plain(dataclasses.asdict(findings))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, str | int) or value is None:
+        return value
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, Iterable):
+        return [_plain(one) for one in value]
+    return str(value)

@@ -11,7 +11,6 @@ import html
 import json
 import math
 import re
-from collections.abc import Iterable
 from importlib.resources import files
 from typing import Any
 
@@ -46,7 +45,7 @@ def render(findings: Findings, points: Points, media: Media) -> str:
     style, script = _part(STYLE), '"use strict";\n' + "\n".join(map(_part, SCRIPTS))
     encoded, places = _in_one(media)
     data = {
-        "findings": _plain(as_json(findings)),
+        "findings": as_json(findings),
         "clips": _clips(points),
         "media": places,
         "leftOut": media.num_left_out,
@@ -115,18 +114,3 @@ def _whole(values: np.ndarray) -> list[int]:
 
 def _rounded(values: np.ndarray) -> list[float | None]:
     return [None if math.isnan(value) else round(value, 2) for value in values.tolist()]
-
-
-def _plain(value: Any) -> Any:
-    """What JSON can hold: a number that is none is null."""
-    if isinstance(value, dict):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, str | int) or value is None:
-        return value
-    if isinstance(value, float | np.floating):
-        return float(value) if math.isfinite(value) else None
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, Iterable):
-        return [_plain(one) for one in value]
-    return str(value)
