@@ -98,8 +98,10 @@ def tree_distance(pack: Pack, others: Neighbours, seed: int = 0) -> dict[str, fl
     k = others.rows.shape[1]
     random = random_others(group, -(-_RANDOM_PAIRS // len(pack)), seed)
     table, queries = LabelTable(pack), np.arange(len(pack))
-    parts = {"nearest": others.rows[:, :1], f"{k} nearest": others.rows, "chance": random}
-    means = {name: _mean_depth(agreement(table, queries, rows)) for name, rows in parts.items()}
+    found, expected = (agreement(table, queries, rows) for rows in (others.rows, random))
+    nearest = {level: relation[:, :1] for level, relation in found.items()}
+    parts = {"nearest": nearest, f"{k} nearest": found, "chance": expected}
+    means = {name: _mean_depth(relations) for name, relations in parts.items()}
     return {name: mean for name, mean in means.items() if mean is not None}
 
 

@@ -50,7 +50,7 @@ def map_at_r(embeddings: Embeddings, seed: int = 0) -> list[Score]:
         related = relation({name: column[rows] for name, column in labels.items()}, labels)
         similarity = (unit[rows] @ unit.T).numpy()  # (B, N)
         for place, row in enumerate(rows):
-            order = np.argsort(-similarity[place], kind="stable")
+            order = np.argsort(-similarity[place])
             order = order[group[order] != group[row]]
             for column, level in enumerate(LEVELS):
                 if is_asked[level][row]:

@@ -34,7 +34,7 @@ LEAST_RANGE = 64
 """Between the smallest and the largest sample of a part, in steps of int16: below, many clips have the same key."""
 EXACT_UP_TO = 20_000
 """Clips whose sketches are all compared with each other."""
-CELLS_SEARCHED = 4
+CELLS_SEARCHED, ROUNDS = 4, 10
 LEARNED_FROM = 40
 """Sketches a cell, which FAISS asks for."""
 _AT_ONCE = 64
@@ -80,7 +80,7 @@ def nearest_sketches(sketches: Sketches, k: int, seed: int = 0) -> np.ndarray:
     else:
         cells = round(2 * count**0.5)
         index = faiss.IndexIVFFlat(faiss.IndexFlatIP(width), width, cells, faiss.METRIC_INNER_PRODUCT)
-        index.cp.seed, index.nprobe = seed + 1, CELLS_SEARCHED
+        index.cp.seed, index.cp.niter, index.nprobe = seed + 1, ROUNDS, CELLS_SEARCHED
         sample = np.random.default_rng(seed).choice(count, min(count, LEARNED_FROM * cells), replace=False)
         index.train(unit[np.sort(sample)])
     index.add(unit)

@@ -41,7 +41,7 @@ LEVELS = ("timbre", "instrument", "family", "is_instrument", "genre")
 _SIZES = [len(INSTRUMENTS_OF_FAMILY[family]) for family in FAMILIES]  # a table has its instruments family by family
 _FAMILY_OF = torch.arange(len(FAMILIES)).repeat_interleave(torch.tensor(_SIZES))
 _BITS = (2 ** torch.arange(8)).to(torch.uint8)[:, None]
-_PAIRS = 65_536  # of chosen pairs at a time, for the same reason
+_PAIRS = 16_384  # of chosen pairs at a time: below what torch shares out to threads, which costs more than it saves
 _ROWS = 128  # of a result at a time on a CPU, so that what is in between stays in its cache
 
 
@@ -85,10 +85,15 @@ def relation_of_pairs(labels: Mapping[str, Tensor], first: Tensor, second: Tenso
     facts = _facts(labels)
     result = facts.timbre.new_empty((len(LEVELS), 1, len(first)))
     pairs = _pairs(facts, facts) if result.numel() else {}
+    by_clip = {name: [side.T.contiguous() for side in sides] for name, sides in pairs.items()}  # (A, P)
     for start in range(0, len(first), _PAIRS):
         part = slice(start, start + _PAIRS)
-        rows = {name: x.index_select(1, first[part])[:, None].unbind(0) for name, (x, _) in pairs.items()}
-        columns = {name: y.index_select(1, second[part]).unbind(0) for name, (_, y) in pairs.items()}
+        chosen = {
+            name: (x.index_select(0, first[part]).T, y.index_select(0, second[part]).T)
+            for name, (x, y) in by_clip.items()
+        }
+        rows = {name: x.contiguous()[:, None].unbind(0) for name, (x, _) in chosen.items()}
+        columns = {name: y.contiguous().unbind(0) for name, (_, y) in chosen.items()}
         chunk = result[..., part]
         _relate(rows, columns, chunk, result.new_empty((4, *chunk.shape[1:])))
     return dict(zip(LEVELS, result[:, 0].view(torch.int8), strict=True))
