@@ -21,7 +21,7 @@ ASKED = 1000
 """At least so many clips are asked, where there are as many."""
 PAIRS = 100_000_000
 """And more as long as they are compared with no more than so many in all."""
-_AT_ONCE = 64
+_AT_ONCE = 128
 
 
 def map_at_r(embeddings: Embeddings, seed: int = 0) -> list[Score]:

@@ -34,7 +34,7 @@ LEAST_RANGE = 64
 """Between the smallest and the largest sample of a part, in steps of int16: below, many clips have the same key."""
 EXACT_UP_TO = 20_000
 """Clips whose sketches are all compared with each other."""
-CELLS_SEARCHED, ROUNDS = 4, 10
+CELLS_SEARCHED, ROUNDS = 2, 10
 LEARNED_FROM = 40
 """Sketches a cell, which FAISS asks for."""
 _AT_ONCE = 64
