@@ -56,14 +56,8 @@ class AstBackbone(nn.Module):
 
     def __init__(self, ast: ASTModel, mean: float, std: float):
         super().__init__()
-        config = ast.config
-        if (config.frequency_stride, config.time_stride) != (config.patch_size, config.patch_size):
-            raise ValueError(
-                f"masking needs patches that do not overlap, stride = size = {config.patch_size}, "
-                f"not strides {config.frequency_stride} x {config.time_stride}"
-            )
         self.ast = ast
-        self.log_mel = LogMel(mean, std, config.num_mel_bins)
+        self.log_mel = LogMel(mean, std, ast.config.num_mel_bins)
 
     @classmethod
     def untrained(
@@ -103,10 +97,10 @@ class AstBackbone(nn.Module):
     def resized(self, num_frames: int) -> "AstBackbone":
         """The same weights for clips of another length: the position table is cut or stretched, see `positions_for`."""
         config = ASTConfig.from_dict(self.ast.config.to_dict())
-        size = config.patch_size
-        config.max_length = num_frames // size * size
+        size, (_, step) = config.patch_size, strides_of(config)
+        config.max_length = (num_frames - size) // step * step + size
         weights = self.ast.state_dict()
-        positions = positions_for(self.ast, (config.num_mel_bins // size, num_frames // size))
+        positions = positions_for(self.ast, grid_of(config))
         extra = self.ast.embeddings.position_embeddings[:, :EXTRA_TOKENS]
         weights["embeddings.position_embeddings"] = torch.cat([extra, positions], dim=1).detach()
         ast = ASTModel(config)
@@ -129,10 +123,14 @@ class AstBackbone(nn.Module):
         return self.ast.config.patch_size
 
     @property
+    def strides(self) -> tuple[int, int]:
+        """Mel bins and frames from patch to patch; less than `patch_size` where patches overlap, as published AST's."""
+        return strides_of(self.ast.config)
+
+    @property
     def grid(self) -> tuple[int, int]:
         """Patches along frequency and along time that the position table was made for."""
-        config = self.ast.config
-        return config.num_mel_bins // config.patch_size, config.max_length // config.patch_size
+        return grid_of(self.ast.config)
 
     @property
     def num_samples(self) -> int:
@@ -166,8 +164,9 @@ class AstBackbone(nn.Module):
         wholly behind the clip's end, or None where no clip of the batch is short.
         """
         log_mel, num_frames = self.log_mel(waveform, num_samples)
-        is_padding = None if num_samples is None else padding_of(num_frames, log_mel, self.patch_size)
-        return patches_of(log_mel, self.patch_size), is_padding
+        size, strides = self.patch_size, self.strides
+        is_padding = None if num_samples is None else padding_of(num_frames, log_mel, size, strides)
+        return patches_of(log_mel, size, strides), is_padding
 
     def forward(self, waveform: Tensor, num_samples: Tensor | None = None, hidden: bool = False) -> Tokens:
         """Runs every patch of a batch through the encoder.
@@ -191,7 +190,7 @@ class AstBackbone(nn.Module):
         return self._encode(tokens, is_padding, hidden=False)[0][:, EXTRA_TOKENS:]
 
     def _project(self, patches: Tensor) -> Tensor:
-        """`ASTPatchEmbeddings`' convolution, whose stride is its size, as the multiplication that it is."""
+        """`ASTPatchEmbeddings`' convolution as the multiplication of patches that it is."""
         projection = self.ast.embeddings.patch_embeddings.projection
         return F.linear(patches, projection.weight.flatten(1), projection.bias)
 
@@ -212,23 +211,44 @@ class AstBackbone(nn.Module):
         return self.ast.layernorm(tokens), layers
 
 
-def patches_of(log_mel: Tensor, size: int) -> Tensor:
-    """Cuts ``(B, T, F)`` into patches ``(B, N, A)``, frequency-major, each patch frequency-major too."""
-    batch, frames, mel_bins = log_mel.shape
-    time, freq = frames // size, mel_bins // size
-    cut = log_mel[:, : time * size].reshape(batch, time, size, freq, size)
-    return cut.permute(0, 3, 1, 4, 2).reshape(batch, freq * time, size * size)
+def strides_of(config: ASTConfig) -> tuple[int, int]:
+    """Mel bins and frames from patch to patch."""
+    return config.frequency_stride, config.time_stride
 
 
-def padding_of(num_frames: Tensor, log_mel: Tensor, size: int) -> Tensor | None:
+def grid_of(config: ASTConfig) -> tuple[int, int]:
+    """Patches along frequency and along time of a clip of `max_length` frames."""
+    lengths = config.num_mel_bins, config.max_length
+    return tuple(
+        (length - config.patch_size) // step + 1 for length, step in zip(lengths, strides_of(config), strict=True)
+    )
+
+
+def patches_of(log_mel: Tensor, size: int, strides: tuple[int, int] | None = None) -> Tensor:
+    """Cuts ``(B, T, F)`` into patches ``(B, N, A)``, frequency-major, each patch frequency-major too.
+
+    Args:
+        strides: mel bins and frames from patch to patch; `size` of each if None.
+    """
+    freq_step, time_step = strides or (size, size)
+    cut = log_mel.unfold(1, size, time_step).unfold(2, size, freq_step)  # (B, time, freq, frames, bins)
+    return cut.permute(0, 2, 1, 4, 3).flatten(1, 2).flatten(2)
+
+
+def padding_of(num_frames: Tensor, log_mel: Tensor, size: int, strides: tuple[int, int] | None = None) -> Tensor | None:
     """Which patches of ``(B, T, F)`` lie wholly behind their clip's end: bool ``(B, N)``; None where no clip is short.
+
+    Of patches that overlap, what the one before has not seen must lie there.
 
     Args:
         num_frames: int64 ``(B,)``, how many of the T frames are sound.
         size: side of a patch.
+        strides: as of `patches_of`.
     """
-    time, freq = (length // size for length in log_mel.shape[1:])
-    is_padding = torch.arange(time, device=num_frames.device) * size >= num_frames[:, None]  # (B, time)
+    freq_step, time_step = strides or (size, size)
+    time, freq = (log_mel.shape[1] - size) // time_step + 1, (log_mel.shape[2] - size) // freq_step + 1
+    new = torch.arange(time, device=num_frames.device) * time_step + max(0, size - time_step)
+    is_padding = new >= num_frames[:, None]  # (B, time)
     return is_padding[:, None].expand(-1, freq, -1).flatten(1) if is_padding.any() else None
 
 
@@ -253,7 +273,7 @@ def positions_for(ast: ASTModel, grid: tuple[int, int]) -> Tensor:
     longer ones stretch it bilinearly along time, as AST does (Gong et al. 2021, section 2.2).
     """
     table = ast.embeddings.position_embeddings[:, EXTRA_TOKENS:]
-    freq, time = ast.config.num_mel_bins // ast.config.patch_size, ast.config.max_length // ast.config.patch_size
+    freq, time = grid_of(ast.config)
     if grid[0] != freq:
         raise ValueError(f"the position table has {freq} rows of patches, the log-mel {grid[0]}")
     if grid[1] == time:

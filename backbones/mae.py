@@ -111,10 +111,19 @@ class MaskedAutoencoder(nn.Module):
     """Encoder and decoder; only the encoder outlives pretraining.
 
     The encoder is any backbone that can be masked, see `backbones.builders`.
+
+    Raises:
+        ValueError: its patches overlap, so that what is masked can be seen in the patches beside it.
     """
 
     def __init__(self, encoder: AstBackbone | CnnBackbone, width: int, depth: int, heads: int):
         super().__init__()
+        size = encoder.patch_size
+        if isinstance(encoder, AstBackbone) and encoder.strides != (size, size):
+            raise ValueError(
+                f"masking needs patches that do not overlap, strides of {size} x {size} were expected, "
+                f"{encoder.strides[0]} x {encoder.strides[1]} found; choose another --init or --objective"
+            )
         self.encoder = encoder
         self.decoder = MaeDecoder(encoder.width, encoder.patch_size**2, encoder.grid, width, depth, heads)
 

@@ -347,7 +347,11 @@ def build_model(config: Config, pack: Pack, init: str | None, num_classes: int) 
         if config.patchout:  # which patches are left says nothing of where, unless the position table fits
             encoder = encoder.resized(frames_of(round(config.clip_seconds * RATE)))
     decoder = DECODERS[config.preset] if "mae" in config.terms() else None
-    return EmbeddingModel(encoder, config.pooling, config.projector_hidden, config.projector_size, num_classes, decoder)
+    sizes = config.projector_hidden, config.projector_size
+    try:
+        return EmbeddingModel(encoder, config.pooling, *sizes, num_classes, decoder)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def margins_of(config: Config) -> Margins:

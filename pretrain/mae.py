@@ -291,7 +291,10 @@ def build_model(config: Config, pack: Pack) -> MaskedAutoencoder:
                 f"{config.patch_size}; give that size, or start without --init"
             )
     decoder = {key: getattr(config, f"decoder_{key}") or value for key, value in DECODERS[config.preset].items()}
-    return MaskedAutoencoder(encoder, **decoder)
+    try:
+        return MaskedAutoencoder(encoder, **decoder)
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error
 
 
 def announce(

@@ -2,25 +2,25 @@
 
 const notes = findings.notes.map((note) => el("li", {}, note));
 const sections = [
+  ...(findings.queries.length ? [["queries", "Queries", buildQueries]] : []),
   ["scores", "Scores", buildScores],
   ["confusion", "Families", buildConfusion],
   ["suspects", "Suspect labels", buildSuspects],
   ["duplicates", "Duplicates and leaks", buildDuplicates],
   ["places", "Hubs and outliers", buildPlaces],
   ["shortcuts", "Shortcuts", buildShortcuts],
-  ["queries", "Queries", buildQueries],
   ...(before ? [["comparison", "Comparison", buildComparison]] : []),
 ];
 if (data.leftOut) {
-  notes.push(el("li", {}, `${counted(data.leftOut, "clip")} named below cannot be heard: the page had no room for more sound.`));
+  notes.push(el("li", {}, `${counted(data.leftOut, "clip")} named above cannot be heard: the page had no room for more sound.`));
 }
+if (notes.length) sections.push(["notes", "Notes", () => [el("ul", {}, notes)]]);
 
 buildAbout();
 buildHeadlines();
 readTheme();
 const clipMap = new ClipMap(document.getElementById("map-canvas"), showChosen);
 const main = document.getElementById("main");
-if (notes.length) main.prepend(el("ul", { id: "notes", "aria-label": "Notes" }, notes));
 for (const [id, title, build] of sections) {
   const heading = el("h2", { id: `${id}-title` }, title);
   main.append(el("section", { id, "aria-labelledby": `${id}-title` }, heading, build().flat(Infinity)));

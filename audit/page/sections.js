@@ -100,7 +100,7 @@ function queryRow(query) {
 
 const buildQueries = () => [
   el("p", { class: "lead" }, "What was asked for, and its neighbours."),
-  list(findings.queries, queryRow, "Nothing was asked for."),
+  list(findings.queries, queryRow),
 ];
 
 function changeRow(change) {

@@ -145,8 +145,8 @@ def test_it_opens_with_every_section_and_nothing_moves_while_it_does(opened, pat
     page.wait_for_timeout(300)
     titles = page.locator("h2").all_inner_texts()
     assert titles == [
-        "Map", "Scores", "Families", "Suspect labels", "Duplicates and leaks", "Hubs and outliers", "Shortcuts",
-        "Queries", "Comparison",
+        "Map", "Queries", "Scores", "Families", "Suspect labels", "Duplicates and leaks", "Hubs and outliers",
+        "Shortcuts", "Comparison", "Notes",
     ]  # fmt: skip
     assert page.title() == "Audit of runs/example"
     assert "[object" not in page.inner_text("body")
@@ -175,7 +175,7 @@ def test_nothing_found_is_said_in_words(opened, points, tmp_path):
     file.write_text(render(NOTHING, none, Media({}, {}, 3)), encoding="utf-8")
     page = opened(file)
     said = page.inner_text("main")
-    for sentence in ("No label looks wrong.", "No clip is a hub.", "Nothing was asked for.", "3 clips named below"):
+    for sentence in ("No label looks wrong.", "No clip is a hub.", "3 clips named above"):
         assert sentence in said
     page.locator("#map-canvas").press("ArrowRight")
     assert "Its sound found no room" in page.inner_text("#chosen")

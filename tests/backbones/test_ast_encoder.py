@@ -17,6 +17,7 @@ from backbones.ast_encoder import (
     sine_cosine,
 )
 from backbones.log_mel import RATE, samples_of
+from backbones.mae import MaskedAutoencoder
 from backbones.pooling import POOLINGS, pool
 
 # Both run the same float32 operations, but ours cuts patches with one matrix product instead of a convolution, and a
@@ -194,10 +195,46 @@ def test_an_untrained_backbone_is_a_function_of_the_generator_and_starts_with_di
     assert torch.equal(embeddings.position_embeddings[0, EXTRA_TOKENS:], sine_cosine((8, 2), 192))
 
 
-def test_overlapping_patches_are_refused():
-    config = ASTConfig(hidden_size=48, num_hidden_layers=1, num_attention_heads=3, intermediate_size=96)
+@pytest.fixture(scope="module")
+def published() -> AstBackbone:
+    """Patches of 16 every 10 bins and 10 frames, as the published AST has them."""
+    torch.manual_seed(1)
+    sizes = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 3, "intermediate_size": 96}
+    ast = ASTModel(ASTConfig(**sizes, max_length=FRAMES))
+    with torch.no_grad():
+        for parameter in ast.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    return AstBackbone(ast, -4.0, 4.0).eval()
+
+
+def test_overlapping_patches_give_the_tokens_of_transformers(published):
+    assert published.grid == (12, 5)
+    waveform = noise(2)
+    with torch.no_grad():
+        expected = published.ast(published.log_mel(waveform)[0]).last_hidden_state[:, EXTRA_TOKENS:]
+        torch.testing.assert_close(published(waveform).tokens, expected, **TOLERANCE)
+
+
+def test_overlapping_patches_alone_and_padded(published):
+    waveform, num_samples = noise(2), torch.tensor([samples_of(FRAMES), samples_of(36)])
+    waveform[1, num_samples[1] :] = 0
+    with torch.no_grad():
+        padded, alone = published(waveform, num_samples), published(waveform[1:, : num_samples[1]])
+    own = padded.tokens[1].view(12, 5, -1)[:, :3].flatten(0, 1)
+    torch.testing.assert_close(own, alone.tokens[0], **TOLERANCE)
+    assert padded.is_padding[1].view(12, 5).tolist() == [[False] * 3 + [True] * 2] * 12
+
+
+def test_overlapping_patches_for_another_length(published):
+    longer = published.resized(97)
+    assert longer.grid == (12, 9)
+    assert longer.ast.config.max_length == 96
+    assert longer(noise(1, 97)).tokens.shape == (1, 12 * 9, 48)
+
+
+def test_overlapping_patches_are_not_masked(published):
     with pytest.raises(ValueError, match="do not overlap"):
-        AstBackbone(ASTModel(config), 0.0, 1.0)
+        MaskedAutoencoder(published, 32, 1, 2)
 
 
 def test_front_end_travels_as_a_feature_extractor(backbone):

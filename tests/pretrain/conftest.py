@@ -84,9 +84,7 @@ def command() -> Callable[..., list[str]]:
 def launch(command) -> Callable[..., subprocess.CompletedProcess]:
     """``launch(flags, processes=1, recipe=…)`` runs a recipe in processes of its own and returns when it ends."""
 
-    def run(
-        flags: dict[str, str], processes: int = 1, recipe: str = "pretrain/mae.py"
-    ) -> subprocess.CompletedProcess:
+    def run(flags: dict[str, str], processes: int = 1, recipe: str = "pretrain/mae.py") -> subprocess.CompletedProcess:
         return subprocess.run(
             command(flags, processes, recipe), cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=300
         )
