@@ -53,7 +53,7 @@ def check_same_pack(now: Embeddings, before: Embeddings) -> None:
     Raises:
         AuditError: they are not the same.
     """
-    if now.info.pack_fingerprint != before.info.pack_fingerprint:
+    if now.info.sound_fingerprint != before.info.sound_fingerprint:
         raise AuditError(
             f"two runs are compared over the same pack, {now.folder} is of {now.info.pack} and {before.folder} of "
             f"{before.info.pack} as it was then; embed {now.info.pack} with both"

@@ -129,7 +129,7 @@ def plan_of(config: Config, embedder: Embedder, pack: Pack, accelerator: Acceler
         "layers": list(embedder.frozen.layers), "num_samples": embedder.num_samples, "dtype": config.dtype,
         "precision": accelerator.mixed_precision,
     }  # fmt: skip
-    return {"about": about, "pack_fingerprint": pack.fingerprint, "block": BLOCK}
+    return {"about": about, "sound_fingerprint": pack.sound_fingerprint, "block": BLOCK}
 
 
 def opened_as_planned(out: Path, pack: Pack, plan: dict[str, Any]) -> Embeddings:

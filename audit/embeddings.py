@@ -57,7 +57,8 @@ class EmbeddingsInfo:
     """In which matrices were multiplied: no (float32), bf16 or fp16."""
     pack: str
     """Its folder, the full path."""
-    pack_fingerprint: str
+    sound_fingerprint: str
+    """Of the pack; corrected labels leave it as it is."""
     count: int
     """N."""
     width: int
@@ -210,7 +211,7 @@ def write_embeddings(
         (folder / INFO_NAME).unlink(missing_ok=True)  # it does not speak of what comes now
     info = EmbeddingsInfo(
         VERSION, _from(folder, run), backbone, backbone_checksum, pooling, list(layers), num_samples, precision,
-        str(pack.folder.resolve()), pack.fingerprint, count, width, dtype, checksum.hexdigest(),
+        str(pack.folder.resolve()), pack.sound_fingerprint, count, width, dtype, checksum.hexdigest(),
     )  # fmt: skip
     with replacing(folder / INFO_NAME) as temporary:
         temporary.write_text(json.dumps(dataclasses.asdict(info), indent=2) + "\n")
@@ -270,7 +271,7 @@ def _open_pack(folder: Path, info: EmbeddingsInfo, path: Path) -> Pack:
             f"{folder} holds embeddings of the pack {path}, which is not there; put it back, or embed where it is now"
         )
     pack = Pack.open(path)
-    if pack.fingerprint != info.pack_fingerprint or len(pack) != info.count:
+    if len(pack) != info.count or pack.sound_fingerprint != info.sound_fingerprint:
         raise AuditError(
             f"{path} is not the pack that {folder} was made of, or has changed since; embed it again with audit.embed"
         )

@@ -113,7 +113,7 @@ def kept(source: Source, pack: Pack, rows: np.ndarray, folder: Path, accelerator
 
     The processes share the clips out among them; the main process gets the numbers, the others get none of them.
     """
-    identity = f"{source.identity} {pack.fingerprint} {checksum_of(rows.tobytes())}"
+    identity = f"{source.identity} {pack.sound_fingerprint} {checksum_of(rows.tobytes())}"
     file = folder / f"{source.name}-{checksum_of(identity.encode())[:16]}.safetensors"
     found = _read(file) if accelerator.is_main_process else None
     if broadcast_object_list([found is not None])[0]:

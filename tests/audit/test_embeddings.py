@@ -10,6 +10,10 @@ from audit.embedder import Embedder
 from audit.embeddings import Embeddings, write_embeddings
 from audit.errors import AuditError
 from checkpoints.weights import load_backbone, save_backbone
+from data.labels import LabelTable
+from data.pack import Pack
+from data.relabel import read_corrections, relabel
+from data.taxonomy import FAMILIES
 from data.writer import write_pack
 
 
@@ -108,6 +112,13 @@ def test_damaged_vectors_are_refused(toy_pack, vectors, tmp_path):
     file.unlink()
     with pytest.raises(AuditError, match="cannot be read as vectors"):
         Embeddings.open(tmp_path)
+
+
+def test_corrected_labels_leave_embeddings_good(copied_pack, vectors, tmp_path):
+    write_embeddings(tmp_path / "e", vectors, Pack.open(copied_pack))
+    (tmp_path / "corrections.csv").write_text("clip,level,correction\ntoy/0000,family,flute\n")
+    relabel(Pack.open(copied_pack), read_corrections(tmp_path / "corrections.csv"))
+    assert LabelTable(Embeddings.open(tmp_path / "e").pack).column("family")[0, FAMILIES.index("flute")] == 1
 
 
 def test_a_pack_that_moved_is_found_and_another_one_refused(toy_pack, copied_pack, make_clips, vectors, tmp_path):

@@ -37,12 +37,14 @@ def log_of(folder: Path) -> list[dict]:
 def test_corrects_in_place_and_tells_what_changed(copied_pack, tmp_path, capsys):
     before = Pack.open(copied_pack)
     assert family_of(before, "toy/0000") == "string"
+    sound = before.sound_fingerprint
     path = table(tmp_path, "toy/0000,family,string,flute", "toy/0001,family,brass,", "toy/0003,family,,none")
     assert main([str(copied_pack), str(path)]) == 0
     assert "2 corrections, 2 of 120 clips changed" in capsys.readouterr().out
     after = Pack.open(copied_pack)
     after.verify()
     assert after.fingerprint != before.fingerprint
+    assert after.sound_fingerprint == sound
     assert Codes.mapped(copied_pack, after.info.codes_checksum, after.info.manifest_checksum) is not None
     assert [family_of(after, f"toy/{number:04d}") for number in (0, 1, 3, 4)] == ["flute", "brass", None, "brass"]
     assert LabelTable(after).column("is_instrument")[3] == 0
