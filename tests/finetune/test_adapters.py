@@ -1,6 +1,7 @@
 """Fine-tuning from the command line to the run folder, and what a run promises."""
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -11,11 +12,13 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModel
+from transformers import ASTConfig, ASTModel, AutoModel
 
+from backbones.ast_encoder import AstBackbone
 from checkpoints.config import parse_config, recipe_config
 from checkpoints.errors import CheckpointError
 from checkpoints.run import RunFolder
+from checkpoints.weights import save_backbone
 from data.errors import DataError
 from data.windows import window_starts
 from finetune import adapters
@@ -105,6 +108,16 @@ def test_every_way_to_train_runs_and_can_be_loaded(short_run, flags):
     assert run.adapter.exists() == (model.method not in ("head", "full"))
     if "consistency" in flags:
         assert all(line["loss_consistency"] >= 0 and line["loss_metric"] > 0 for line in values)
+
+
+def test_a_published_ast_whose_patches_overlap_is_adapted(short_run, tmp_path):
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    save_backbone(AstBackbone(ASTModel(ASTConfig(**sizes)), -4.27, 4.57), tmp_path / "published")  # strides of 10
+    flags = short_run | {"init": str(tmp_path / "published"), "steps": "2", "eval_every": "0", "patchout": "0.5"}
+    for method in ("lora", "conformer"):
+        run = run_of(flags, method=method, out=str(tmp_path / method))
+        assert FineTuned.load(run.path).backbone.grid == (12, 9)
+        assert all(math.isfinite(loss) for loss in losses_of(run))
 
 
 def test_a_frozen_backbone_stays_as_it_is_and_a_full_one_does_not(short_run, small_ast, tmp_path):
