@@ -113,9 +113,9 @@ def test_every_way_to_train_runs_and_can_be_loaded(short_run, flags):
 def test_a_published_ast_whose_patches_overlap_is_adapted(short_run, tmp_path):
     sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
     save_backbone(AstBackbone(ASTModel(ASTConfig(**sizes)), -4.27, 4.57), tmp_path / "published")  # strides of 10
-    flags = short_run | {"init": str(tmp_path / "published"), "steps": "2", "eval_every": "0", "patchout": "0.5"}
-    for method in ("lora", "conformer"):
-        run = run_of(flags, method=method, out=str(tmp_path / method))
+    flags = short_run | {"init": str(tmp_path / "published"), "steps": "2", "eval_every": "0"}
+    for method, patchout in (("lora", "0.5"), ("conformer", "0")):
+        run = run_of(flags, method=method, patchout=patchout, out=str(tmp_path / method))
         assert FineTuned.load(run.path).backbone.grid == (12, 9)
         assert all(math.isfinite(loss) for loss in losses_of(run))
 
