@@ -97,7 +97,9 @@ def search_shards(
         return nearest(unit, [_vectors_of(shard) for shard in shards], k)
     found, before, settings = [], 0, KINDS[kind].search_parameters(parameters)
     for shard in shards:
-        squares, rows = shard.search(unit, min(k, shard.ntotal), params=settings)
+        # faiss.contrib.torch_utils, which other packages import, puts a search that takes no parameters over FAISS's.
+        search = getattr(shard, "search_numpy", shard.search)
+        squares, rows = search(unit, min(k, shard.ntotal), params=settings)
         is_none = rows < 0
         similarity = 1 - squares / 2  # |x - y|^2 = 2 - 2 x y
         found.append((np.where(is_none, NONE, similarity), np.where(is_none, -1, rows + before)))

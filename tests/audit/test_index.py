@@ -1,6 +1,7 @@
 """Indices on the disk: what they find, what they say of it, and what they refuse."""
 
 import dataclasses
+import importlib
 import json
 import shutil
 
@@ -29,6 +30,12 @@ def vectors_of(count: int, width: int = WIDTH, seed: int = 0) -> np.ndarray:
 def hurry(monkeypatch):
     """Measures speed by a single search."""
     monkeypatch.setattr("audit.recall.SECONDS", 0.0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def change_faiss():
+    """As pytorch-metric-learning does when it is imported: FAISS's search is replaced by one without parameters."""
+    importlib.import_module("faiss.contrib.torch_utils")
 
 
 @pytest.fixture
