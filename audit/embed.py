@@ -1,11 +1,12 @@
 """Embeds every clip of a pack with what a run has learned.
 
     python -m audit.embed runs/contrastive_20260101-120000 packs/irmas
+    python -m audit.embed ast-tiny packs/irmas
     python -m audit.embed facebook/wav2vec2-base packs/irmas --pooling mean_layers
     accelerate launch --num_processes 2 audit/embed.py RUN PACK --layers [6,9,12] --dtype float16
 
 RUN is a run folder, of which a fine-tuned one is heard with its adapter and without its heads; a backbone's folder in
-transformers' layout; or an id on the Hub. A clip is heard in the fewest windows that cover it, of the length that the
+transformers' layout; the name of weights that ship (checkpoints/pretrained/); or an id on the Hub. A clip is heard in the fewest windows that cover it, of the length that the
 run was trained on; its embedding is the mean over them. Processes share the clips out among them. A command that was
 killed goes on where it was when it is given again. Writes vectors.npy and embeddings.json, see audit/embeddings.py.
 """
@@ -53,11 +54,11 @@ class Config:
     """Settings of an embedding."""
 
     run: str
-    """Run folder, backbone's folder, or an id on the Hub."""
+    """Run folder, backbone's folder, the name of weights that ship, or an id on the Hub."""
     pack: Path
     """Folder of the pack."""
     out: Path | None = None
-    """Folder to write; RUN/embeddings/PACK by default, runs/ID/embeddings/PACK for an id on the Hub."""
+    """Folder to write; RUN/embeddings/PACK by default, runs/NAME/embeddings/PACK for a name or an id."""
     pooling: Literal["mean", "class_token", "mean_layers", "mean_max_layers", "attentive"] | None = None
     """Tokens to one vector; by default as the run was trained, mean where it does not say."""
     layers: list[int] | None = None

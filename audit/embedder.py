@@ -6,7 +6,6 @@ Shapes: N clips or waveforms, S samples, E embedding size.
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from checkpoints.adapters import ADDS_NOTHING, load_adapter
 from checkpoints.errors import CheckpointError
 from checkpoints.heads import load_heads
 from checkpoints.run import RunFolder
+from checkpoints.shipped import folder_of
 from checkpoints.weights import checksum_of_weights, find_backbone, window_of
 from data.pack import Pack
 from data.windows import window_starts, windows_of
@@ -51,7 +51,8 @@ class Embedder:
         """Loads what a run has learned: of a fine-tuned one the backbone with its adapter, without the heads.
 
         Args:
-            run: a run folder, a backbone's folder in transformers' layout, or an id on the Hub.
+            run: a run folder, a backbone's folder in transformers' layout, the name of weights that ship, or an id on
+                the Hub.
             pooling: that of the run if left out; ``mean`` where it says nothing of one.
             layers, dtype: see `backbones.frozen.Frozen`.
             num_samples: of a window; what the run was trained on if left out, and no less than the backbone hears.
@@ -61,7 +62,7 @@ class Embedder:
             AuditError: attention is asked for, and the run has learned none; or it is to take layers.
         """
         run = os.fspath(run)
-        folder = RunFolder(Path(run).expanduser())
+        folder = RunFolder(folder_of(run))
         config = folder.config() if (folder.path / "config.yaml").is_file() else {}
         backbone, attention = find_backbone(run), None
         if config.get("recipe") == FINE_TUNING or folder.heads.is_dir():  # the latter alone where it was merged

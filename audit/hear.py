@@ -42,7 +42,8 @@ def load_model(model_file_path: str) -> Model:
     """Loads a run.
 
     Args:
-        model_file_path: a run folder, a backbone's folder in transformers' layout, or an id on the Hub.
+        model_file_path: a run folder, a backbone's folder in transformers' layout, the name of weights that ship, or
+            an id on the Hub.
 
     Raises:
         CheckpointError: there is none, or it is damaged.

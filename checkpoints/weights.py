@@ -34,6 +34,7 @@ from backbones.wav2vec2 import KINDS, Wav2Vec2Backbone, settings_of
 from checkpoints.errors import CheckpointError
 from checkpoints.files import replacing
 from checkpoints.run import RunFolder
+from checkpoints.shipped import folder_of, shipped_names
 
 logging.disable_progress_bar()  # one file is written in a blink; a bar for it tears the recipe's own
 
@@ -109,7 +110,7 @@ def save_backbone(backbone: Backbone, folder: Path) -> None:
 
 
 def find_backbone(init: str, kind: str | None = None) -> Backbone:
-    """The backbone that ``--init`` names: a run folder, a folder in transformers' layout, or an id on the Hub.
+    """The backbone that ``--init`` names: a run folder, a folder in transformers' layout, weights that ship, a Hub id.
 
     Args:
         kind: what it has to be, see `backbones.builders.BUILDERS`; a ``wav2vec2`` can be loaded as ``wav2vec2-cnn``,
@@ -118,11 +119,15 @@ def find_backbone(init: str, kind: str | None = None) -> Backbone:
     Raises:
         CheckpointError: nothing there, a model that cannot serve as a backbone, or one of another kind.
     """
-    folder = Path(init).expanduser()
+    folder = folder_of(init)
     if folder.is_dir():
         return load_backbone(folder / "backbone" if (folder / "backbone").is_dir() else folder, kind)
     if folder.is_absolute() or init.count("/") != 1:
-        raise CheckpointError(f"a run folder, a backbone's folder or a Hub id was expected, nothing is at {init}")
+        named = ", ".join(shipped_names()) or "there are none"
+        raise CheckpointError(
+            "a run folder, a backbone's folder, the name of weights that ship "
+            f"({named}) or a Hub id was expected, nothing is at {init}"
+        )
     return _load(init, kind)
 
 
@@ -148,7 +153,7 @@ def window_of(init: str, backbone: Backbone) -> int:
     Args:
         init: where `find_backbone` found it.
     """
-    run = RunFolder(Path(init).expanduser())
+    run = RunFolder(folder_of(init))
     trained = run.config().get("clip_seconds") if (run.path / "config.yaml").is_file() else None
     return round(trained * RATE) if trained else getattr(backbone, "num_samples", None) or round(WINDOW_SECONDS * RATE)
 
@@ -186,8 +191,9 @@ def _load(folder: Path | str, kind: str | None) -> Backbone:
     with _transformers_errors(folder):
         front_end = layout.front_end.from_pretrained(folder, local_files_only=is_local)
         model, loading = layout.model.from_pretrained(
-            folder, config=config, local_files_only=is_local, use_safetensors=True, output_loading_info=True
-        )
+            folder, config=config, local_files_only=is_local, use_safetensors=True, output_loading_info=True,
+            dtype=torch.float32,  # whatever takes less room on the disk
+        )  # fmt: skip
     if loading["missing_keys"]:
         missing = sorted(loading["missing_keys"])
         raise CheckpointError(f"{folder}/model.safetensors misses {len(missing)} tensors, {missing[0]} among them")
