@@ -16,11 +16,16 @@ from typing import Any, TypeVar
 
 import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
+from torch.distributed import DistError
 
-from checkpoints.errors import CheckpointError
+from checkpoints.errors import CheckpointError, StoppedEarly
 from checkpoints.run import RunFolder
 
 C = TypeVar("C")
+NEWEST, AUTO = "newest", "auto"
+"""What ``--resume`` takes beside a folder: the newest run there is; the run in ``--out``, or a new one."""
+BAD_INPUT, START_AGAIN = 2, 75
+"""Exit codes; the latter is EX_TEMPFAIL of sysexits.h: nothing is wrong, the same command goes on from the state."""
 
 
 def parse_config(
@@ -57,6 +62,9 @@ def parse_config(
 def recipe_config(config_class: type[C], recipe: str, arguments: Sequence[str], description: str) -> C:
     """The config of a recipe's command line; ``--resume`` brings the config of the run it names.
 
+    Its ``resume`` is that run's folder; with ``--resume auto``, or under a launcher that restarts processes, it is
+    ``--out`` if that has saved a state, else None.
+
     Raises:
         CheckpointError: as `parse_config`, or there is no such run.
         SystemExit: with 0, after ``--help``.
@@ -64,14 +72,27 @@ def recipe_config(config_class: type[C], recipe: str, arguments: Sequence[str], 
     arguments = list(arguments)
     for place, argument in enumerate(arguments):
         if argument == "--resume" and (place + 1 == len(arguments) or arguments[place + 1].startswith("--")):
-            arguments[place] = "--resume=newest"
+            arguments[place] = f"--resume={NEWEST}"
     config = parse_config(config_class, arguments, description)
-    if not config.resume:
-        return config
-    is_newest = config.resume == "newest"
-    path = RunFolder.newest(Path("runs"), recipe).path if is_newest else Path(config.resume)
-    saved = RunFolder.open(path, recipe).config() | {"out": str(path)}
-    return parse_config(config_class, arguments, description, saved)
+    run = _run_to_resume(config, recipe)
+    if run is not None:
+        config = parse_config(config_class, arguments, description, run.config() | {"out": str(run.path)})
+    config.resume = None if run is None else str(run.path)
+    return config
+
+
+def _run_to_resume(config: Any, recipe: str) -> RunFolder | None:
+    # A launcher that starts processes again says to each how often it would.
+    is_restarted = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0
+    asked = config.resume or (AUTO if is_restarted else None)
+    if asked != AUTO:
+        return asked and (RunFolder.newest(Path("runs"), recipe) if asked == NEWEST else RunFolder.open(asked, recipe))
+    if config.out is None:
+        raise CheckpointError(
+            f"--resume {AUTO}, which --max_restarts implies, finds its run by the folder, and none was named; add "
+            "--out runs/NAME"
+        )
+    return RunFolder.begun(config.out, recipe)
 
 
 def as_yaml_values(config: Any) -> dict[str, Any]:
@@ -87,13 +108,37 @@ def as_yaml_values(config: Any) -> dict[str, Any]:
 
 
 def run_command(main: Callable[[], None], errors: tuple[type[Exception], ...]) -> None:
-    """Runs a command; bad input ends it with one sentence and exit code 2, on one process of many."""
+    """Runs a command and ends it with an exit code that says why; one process of many on a machine speaks.
+
+    Bad input gets one sentence and `BAD_INPUT`; a run that was told to stop, or has lost its other processes,
+    `START_AGAIN`.
+    """
     try:
         main()
     except errors as error:
-        if os.environ.get("LOCAL_RANK", "0") == "0":
-            print(f"error: {error}", file=sys.stderr, flush=True)
-        sys.exit(2)
+        _say(f"error: {error}")
+        sys.exit(BAD_INPUT)
+    except StoppedEarly:
+        sys.exit(START_AGAIN)
+    except RuntimeError as error:
+        if not _is_lost(error):
+            raise
+        reason = re.sub(r"\[\S+:\d+\] ", "", str(error).partition("\n")[0])
+        _say(
+            f"error: the other processes were expected to answer, one does not ({reason}); start all of them again "
+            "with --resume, which goes on from the last state"
+        )
+        sys.exit(START_AGAIN)
+
+
+def _is_lost(error: RuntimeError) -> bool:
+    """Whether a process waited for another in vain; gloo has no error of its own for it, only its words."""
+    return isinstance(error, DistError) or "/gloo/transport/" in str(error)
+
+
+def _say(sentence: str) -> None:
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(sentence, file=sys.stderr, flush=True)
 
 
 class _Help(DefaultHelpFormatter, RawDescriptionHelpFormatter):

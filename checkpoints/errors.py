@@ -3,3 +3,7 @@
 
 class CheckpointError(Exception):
     """What was expected, what was found and what to do, in one sentence."""
+
+
+class StoppedEarly(Exception):
+    """A run was told to stop and has saved its state: the same command goes on from there."""

@@ -5,10 +5,12 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import psutil
 import torch
 from accelerate import Accelerator
+from accelerate.utils import InitProcessGroupKwargs
 
 
 class Clock:
@@ -64,24 +66,44 @@ class Clock:
 
 
 class StopSignal:
-    """Turns SIGTERM, a scheduler's word that time is up, and Ctrl-C into a flag; a second one of them ends at once.
+    """Turns a word that time is up into a flag: SIGTERM, SIGUSR1, which schedulers send ahead of it, and Ctrl-C.
+
+    A second one ends the process at once. What arrives within `SAME_SECONDS` is the first one still: a launcher passes
+    on what a terminal or a scheduler has sent to the whole group already.
 
     Attributes:
         received: the signal's name, or None.
     """
 
+    SAME_SECONDS = 2.0
+
     def __init__(self):
         self.received: str | None = None
-        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGTERM, signal.SIGINT)}
+        self._since = 0.0
+        numbers = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+        self._before = {number: signal.signal(number, self._note) for number in numbers}
 
     def _note(self, number: int, frame: object) -> None:
-        self.received = signal.Signals(number).name
-        self.restore()
+        now = time.monotonic()
+        if self.received is None:
+            self.received, self._since = signal.Signals(number).name, now
+        elif now - self._since >= self.SAME_SECONDS:
+            self.restore()
+            signal.raise_signal(number)
 
     def restore(self) -> None:
         """Puts the handlers back that were there before."""
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+
+def waiting_at_most(minutes: float) -> InitProcessGroupKwargs:
+    """For `Accelerator`: how long a process waits for the others before it gives them up as lost.
+
+    Without it gloo waits for half an hour on a machine whose cable was pulled, and NCCL for ten minutes.
+    """
+    # Accelerate hands a timeout on only if it is not the one it takes for NCCL's own, whatever the backend.
+    return InitProcessGroupKwargs(timeout=timedelta(minutes=minutes, microseconds=1))
 
 
 def use_cores(accelerator: Accelerator, threads: int | None) -> None:

@@ -12,6 +12,7 @@ runs/NAME/
 """
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from typing import Any
 import yaml
 
 from checkpoints.errors import CheckpointError
-from checkpoints.files import cannot_write, replacing
+from checkpoints.files import cannot_write, remove, replacing
+from checkpoints.state import states
 
 
 class RunFolder:
@@ -55,6 +57,26 @@ class RunFolder:
         if found != recipe:
             raise CheckpointError(f"{path} is a run of {found}, not of {recipe}; give one of the latter")
         return run
+
+    @classmethod
+    def begun(cls, path: Path, recipe: str) -> "RunFolder | None":
+        """The run in a folder, if it has saved a state to go on from.
+
+        What is left of a run that ended before its first state is removed, by one process of many: the folder is free
+        for a new one.
+
+        Raises:
+            CheckpointError: the run is another recipe's.
+        """
+        if not (path / "config.yaml").exists():
+            return None
+        run = cls.open(path, recipe)
+        if states(run.state):
+            return run
+        if os.environ.get("RANK", "0") == "0":
+            remove(run.metrics)
+            remove(run.state)
+        return None
 
     @classmethod
     def newest(cls, folder: Path, recipe: str) -> "RunFolder":
