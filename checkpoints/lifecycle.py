@@ -11,15 +11,26 @@ from torch import nn
 from tqdm import tqdm
 
 from backbones.optimisation import WeightAverage
+from checkpoints.errors import CheckpointError, StoppedEarly
 from checkpoints.figures import curves, save
-from checkpoints.loop import generator_states, restore_generators
+from checkpoints.loop import agreed, generator_states, restore_generators
 from checkpoints.run import RunFolder
 from checkpoints.state import Progress, load_state, newest_good_state, save_state
 
 
 def open_run(accelerator: Accelerator, recipe: str, config: dict[str, Any], path: Path, is_resumed: bool) -> RunFolder:
-    """Makes the run folder, or opens the one to go on with; its config.yaml says what this command does."""
+    """Makes the run folder, or opens the one to go on with; its config.yaml says what this command does.
+
+    Raises:
+        CheckpointError: there is a run already, none to go on with, or not all processes see it.
+    """
     path = broadcast_object_list([path])[0]  # names hold the time, and clocks differ
+    is_new_somewhere, is_resumed_somewhere = agreed(accelerator, not is_resumed, is_resumed)
+    if is_new_somewhere and is_resumed_somewhere:
+        raise CheckpointError(
+            f"{path} should hold the same states for all processes, and some see none; put the run on a file system "
+            "that all machines share"
+        )
     run = RunFolder.open(path, recipe) if is_resumed else RunFolder(path)
     if accelerator.is_main_process:
         if is_resumed:
@@ -88,7 +99,11 @@ def restore(
 
 
 def finish(accelerator: Accelerator, run: RunFolder, progress: Progress, num_steps: int) -> None:
-    """Says where everything is."""
+    """Says where everything is.
+
+    Raises:
+        StoppedEarly: steps are left to do.
+    """
     accelerator.end_training()
     is_done = progress.step >= num_steps
     accelerator.print(
@@ -98,3 +113,5 @@ def finish(accelerator: Accelerator, run: RunFolder, progress: Progress, num_ste
     for path in (run.backbone, run.adapter, run.heads, run.scores, run.metrics, *run.pictures()):
         if path.exists():
             accelerator.print(f"  {path}")
+    if not is_done:
+        raise StoppedEarly
