@@ -7,6 +7,7 @@ heard behind it (`data.partners`).
 Shapes: B rows of a batch, S samples of a crop, C random streams a clip, P partners a clip at most.
 """
 
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
 
@@ -226,7 +227,17 @@ class TrainBatches(Dataset):
             pin_memory=pin_memory,
             # It draws a seed that nothing here uses; from the global generator that would set a resumed run apart.
             generator=torch.Generator(),
+            worker_init_fn=_outlive_signals,
         )
+
+
+def _outlive_signals(worker: int) -> None:
+    """Keeps a reader alive when its whole group of processes is told that time is up, as torchrun does.
+
+    The run needs it until it has saved its state; when the run ends, so does the reader.
+    """
+    for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _times_before(values: np.ndarray) -> np.ndarray:

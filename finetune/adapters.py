@@ -175,7 +175,8 @@ class Config:
     out: Path | None = None
     """Run folder; runs/METHOD_TIME by default."""
     resume: str | None = None
-    """Run folder to go on with; 'newest', or nothing, means the newest in runs/."""
+    """Run folder to go on with; 'newest', or nothing, means the newest in runs/; 'auto' goes on with --out once that has
+    saved a state, and begins it if not."""
     num_workers: int = 0
     """Processes that read ahead; 0 reads between steps, which a local disk keeps up with."""
     log_every: int = 10
@@ -288,7 +289,8 @@ def main(config: Config) -> RunFolder:
     start_trackers(accelerator, run, as_yaml_values(config), progress.step)
     eval_every = -(-num_steps // 6) if config.eval_every is None else config.eval_every
 
-    clock, stop, bad_steps, is_over = Clock(config.save_minutes), StopSignal(), 0, False
+    clock, stop, bad_steps = Clock(config.save_minutes), StopSignal(), 0
+    is_over = 0 < config.patience <= progress.counters["since_best"]  # what patience has ended stays ended
     loader = iter(batches.loader(progress.step, num_steps, config.num_workers, accelerator.device.type == "cuda"))
     bar = tqdm(total=num_steps, initial=progress.step, desc="finetune", unit="step",
                disable=not accelerator.is_main_process)  # fmt: skip

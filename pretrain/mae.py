@@ -117,7 +117,8 @@ class Config:
     out: Path | None = None
     """Run folder; runs/mae_PRESET_TIME by default."""
     resume: str | None = None
-    """Run folder to go on with; 'newest', or nothing, means the newest in runs/."""
+    """Run folder to go on with; 'newest', or nothing, means the newest in runs/; 'auto' goes on with --out once that has
+    saved a state, and begins it if not."""
     num_workers: int = 0
     """Processes that read ahead; 0 reads between steps, which a local disk keeps up with."""
     log_every: int = 40
