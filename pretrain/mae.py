@@ -117,8 +117,7 @@ class Config:
     out: Path | None = None
     """Run folder; runs/mae_PRESET_TIME by default."""
     resume: str | None = None
-    """Run folder to go on with; 'newest', or nothing, means the newest in runs/; 'auto' goes on with --out once that has
-    saved a state, and begins it if not."""
+    """Run folder to go on with; 'newest', or nothing, is the newest in runs/; 'auto' is --out, once it has a state."""
     num_workers: int = 0
     """Processes that read ahead; 0 reads between steps, which a local disk keeps up with."""
     log_every: int = 40
