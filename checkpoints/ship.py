@@ -26,10 +26,9 @@ from checkpoints.config import run_command
 from checkpoints.errors import CheckpointError
 from checkpoints.files import replacing
 from checkpoints.run import RunFolder
-from checkpoints.shipped import UNTRAINED, folder_of
+from checkpoints.shipped import NEWEST, PRETRAINING, UNTRAINED, folder_of
 from checkpoints.weights import load_backbone, save_backbone
 
-RECIPES = ("pretrain/mae.py", "pretrain/contrastive.py")
 MOST_BYTES = 25_000_000
 """Of all weights that ship together."""
 LEAST_COSINE = 0.999
@@ -63,8 +62,9 @@ def stages_of(run: RunFolder) -> tuple[list[Stage], str]:
         CheckpointError: one of them or its pack is gone, is no pretraining, or does not say what it started from.
     """
     config = run.config()
-    if config.get("recipe") not in RECIPES:
-        raise CheckpointError(f"a run of {' or '.join(RECIPES)} was expected, {run.path} is of {config.get('recipe')}")
+    if config.get("recipe") not in PRETRAINING:
+        kinds = " or ".join(PRETRAINING)
+        raise CheckpointError(f"a run of {kinds} was expected, {run.path} is of {config.get('recipe')}")
     file = Path(str(config["data"])) / "pack.json"
     try:
         pack = json.loads(file.read_text())
@@ -80,7 +80,7 @@ def stages_of(run: RunFolder) -> tuple[list[Stage], str]:
     if (before.path / "config.yaml").is_file():
         stages, start = stages_of(before)
         return [*stages, own], start
-    if init == "newest" or not (folder_of(init) / "config.json").is_file():
+    if init == NEWEST or not (folder_of(init) / "config.json").is_file():
         raise CheckpointError(
             f"{run.path} started from {init}, and no run or backbone is found there; put it back, or train again with "
             "--init RUN"

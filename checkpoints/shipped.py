@@ -11,6 +11,8 @@ from pathlib import Path
 from checkpoints.run import RunFolder
 
 SHIPPED = Path(__file__).parent / "pretrained"
+PRETRAINING = ("pretrain/mae.py", "pretrain/contrastive.py")
+"""The recipes whose runs others start from."""
 NEWEST, UNTRAINED = "newest", "untrained"
 
 

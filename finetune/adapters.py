@@ -6,10 +6,11 @@
     accelerate launch finetune/adapters.py --resume runs/lora_20260101-120000
 
 Reads a pack; renders the offline one where none is given and learns from its bands. Starts from the newest pretraining
-run in runs/, or untrained where there is none. Trains heads for whatever the labels allow, all on one pass through the
-backbone; labels that nobody knows count nowhere. Writes a run folder (checkpoints/run.py): backbone/ as it was,
-adapter/ in PEFT's layout, heads/, scores.json, metrics.jsonl, TensorBoard's logs/, figures/, state/ to resume from.
-What is kept is what scored best on the validation split.
+run in runs/, where there is none from the weights that ship, and untrained where none ship of the kind and size. Trains
+heads for whatever the labels allow, all on one pass through the backbone; labels that nobody knows count nowhere.
+Writes a run folder (checkpoints/run.py): backbone/ as it was, adapter/ in PEFT's layout, heads/, scores.json,
+metrics.jsonl, TensorBoard's logs/, figures/, state/ to resume from. What is kept is what scored best on the validation
+split.
 
 Adapters beat full fine-tuning on music in the published comparisons (arXiv 2312.03694, 2401.10544); the methods are in
 finetune/methods.py, the losses in losses/heads.py.
@@ -17,7 +18,7 @@ finetune/methods.py, the losses in losses/heads.py.
 
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -35,6 +36,7 @@ from checkpoints.errors import CheckpointError
 from checkpoints.lifecycle import finish, open_run, report, restore, start_trackers, store
 from checkpoints.loop import Clock, StopSignal, agreed, mixed_dtype, use_cores
 from checkpoints.run import RunFolder
+from checkpoints.shipped import UNTRAINED
 from checkpoints.state import Progress
 from data.augment import Augmentation
 from data.errors import DataError
@@ -92,8 +94,9 @@ class Config:
     preset: Literal["tiny", "small", "base"] = "tiny"
     """Size of an untrained backbone."""
     init: str = "newest"
-    """Backbone to start from: a run folder, a backbone's folder, a Hub id, 'newest' for the newest pretraining run in
-    runs/ (untrained where there is none), or 'untrained'."""
+    """Backbone to start from: a run folder, a backbone's folder, a name in checkpoints/pretrained/, a Hub id,
+    'untrained', or 'newest' for the newest pretraining run in runs/ (where there is none, what ships for --backbone and
+    --preset, else untrained)."""
     method: Literal[tuple(METHODS)] = "lora"
     """What is trained of the backbone: an adapter, some of its own parameters, nothing (head) or all (full)."""
     adapter: AdapterOptions = field(default_factory=AdapterOptions)
@@ -261,6 +264,8 @@ def main(config: Config) -> RunFolder:
 
     set_seed(config.seed)
     init = find_init(config)
+    if not config.resume:
+        config = replace(config, init=init or UNTRAINED)  # so that the run says what it started from
     name = f"{config.method}_{time.strftime('%Y%m%d-%H%M%S')}"
     run = open_run(accelerator, RECIPE, as_yaml_values(config), config.out or Path("runs") / name, bool(config.resume))
     model = build_model(

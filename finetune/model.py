@@ -22,6 +22,7 @@ from checkpoints.adapters import ADDS_NOTHING, load_adapter, save_adapter
 from checkpoints.errors import CheckpointError
 from checkpoints.heads import load_heads, save_heads
 from checkpoints.run import RunFolder
+from checkpoints.shipped import shipped_names
 from checkpoints.weights import load_backbone, save_backbone
 from finetune.heads import Heads, HeadSpec
 
@@ -141,6 +142,11 @@ class FineTuned(nn.Module):
         Raises:
             CheckpointError: no such run, one that has not saved yet, or parts of it are missing or do not fit.
         """
+        if str(path) in shipped_names() and not Path(path).is_dir():
+            raise CheckpointError(
+                f"a run of {RECIPE} was expected, {path} is a backbone without heads; fine-tune it, by --init {path}, "
+                "and give that run"
+            )
         run = RunFolder.open(Path(path), RECIPE)
         tensors, description = load_heads(run.heads)
         backbone = load_backbone(run.backbone)

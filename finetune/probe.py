@@ -85,8 +85,9 @@ class Config:
     preset: Literal["tiny", "small", "base"] = "tiny"
     """Size of an untrained backbone."""
     init: str = "newest"
-    """The backbone: a run folder, a backbone's folder, a Hub id, 'newest' for the newest pretraining run in runs/
-    (untrained where there is none), or 'untrained'."""
+    """The backbone: a run folder, a backbone's folder, a name in checkpoints/pretrained/, a Hub id, 'untrained', or
+    'newest' for the newest pretraining run in runs/ (where there is none, what ships for --backbone and --preset, else
+    untrained)."""
     pooling: Literal["mean", "class_token", "mean_layers", "mean_max_layers"] = "mean"
     """Tokens to embedding; attentive probes pool by themselves."""
     clip_seconds: float | None = None

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from backbones.optimisation import count_parameters, parameter_groups
 from checkpoints.errors import CheckpointError
 from checkpoints.loop import describe_device
 from checkpoints.run import RunFolder
+from checkpoints.shipped import PRETRAINING, starting_point
 from checkpoints.weights import find_backbone, save_backbone
 from data.errors import DataError
 from data.label_share import share_of_labels
@@ -34,7 +34,6 @@ from finetune.targets import heads_for, left_out
 if TYPE_CHECKING:
     from finetune.adapters import Config
 
-PRETRAINING = ("pretrain/mae.py", "pretrain/contrastive.py")
 OFFLINE_SOURCES = ["gm/*/band", "gm/*/effect", "gm/noise"]
 """Of the offline pack: what sounds together, and what is no instrument. Its single notes are for pretraining."""
 
@@ -130,16 +129,11 @@ def order_of(config: "Config", table: LabelTable, rows: np.ndarray, parts: int) 
 def find_init(config: "Config") -> str | None:
     """The backbone to start from; None for an untrained one.
 
-    The newest pretraining run of the right kind counts, and a run that is resumed goes on from its own.
+    A run that is resumed goes on from its own.
     """
     if config.resume:
         return str(RunFolder(config.out).backbone)
-    if config.init != "newest":
-        return None if config.init == "untrained" else config.init
-    for run in RunFolder.all(Path("runs"), PRETRAINING):
-        if (run.backbone / "config.json").is_file() and run.config().get("backbone", "ast") == config.backbone:
-            return str(run.path)
-    return None
+    return starting_point(config.init, PRETRAINING, config.backbone, config.preset)
 
 
 def build_model(

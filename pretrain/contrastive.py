@@ -5,9 +5,10 @@
     accelerate launch pretrain/contrastive.py --objective "triplet + 0.5*mae" --batch_size 256 --grad_cache 32
     accelerate launch pretrain/contrastive.py --resume runs/contrastive_20260101-120000
 
-Reads a pack; renders the offline one where none is given. Starts from the newest masked-autoencoder run in runs/, or
-untrained where there is none. Writes a run folder (checkpoints/run.py): backbone/ in transformers' layout,
-metrics.jsonl, TensorBoard's logs/, figures/, state/ to resume from.
+Reads a pack; renders the offline one where none is given. Starts from the newest masked-autoencoder run in runs/, where
+there is none from the weights that ship, and untrained where none ship of the kind and size. Writes a run folder
+(checkpoints/run.py): backbone/ in transformers' layout, metrics.jsonl, TensorBoard's logs/, figures/, state/ to resume
+from.
 
 Margins from a label tree with unknown labels left out: DESIGN.md; the terms: losses/contrastive.py (Khosla et al. 2020,
 Zhang et al. 2022), losses/triplet.py (Hermans et al. 2017), losses/classes.py (Wen et al. 2016, Deng et al. 2019).
@@ -15,7 +16,7 @@ Zhang et al. 2022), losses/triplet.py (Hermans et al. 2017), losses/classes.py (
 
 import sys
 import time
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -35,6 +36,7 @@ from checkpoints.errors import CheckpointError
 from checkpoints.lifecycle import finish, open_run, report, restore, start_trackers, store
 from checkpoints.loop import Clock, StopSignal, agreed, describe_device, use_cores
 from checkpoints.run import RunFolder
+from checkpoints.shipped import UNTRAINED, starting_point
 from checkpoints.state import Progress
 from checkpoints.weights import find_backbone
 from data.augment import Augmentation
@@ -73,8 +75,9 @@ class Config:
     preset: Literal["tiny", "small", "base"] = "tiny"
     """Size of an untrained backbone."""
     init: str = "newest"
-    """Backbone to start from: a run folder, a backbone's folder, a Hub id, 'newest' for the newest masked-autoencoder
-    run in runs/ (untrained where there is none), or 'untrained'."""
+    """Backbone to start from: a run folder, a backbone's folder, a name in checkpoints/pretrained/, a Hub id,
+    'untrained', or 'newest' for the newest masked-autoencoder run in runs/ (where there is none, what ships for
+    --backbone and --preset, else untrained)."""
     objective: str = "triplet"
     """Sum of terms, as 'triplet + 0.5*mae': ntxent, supcon, triplet, center, arcface, mae."""
     clip_seconds: float = 2.0
@@ -233,7 +236,8 @@ def main(config: Config) -> RunFolder:
     mask = {"mask_ratio": config.mask_ratio} if "mae" in weights else None
 
     set_seed(config.seed)
-    init = newest_init() if config.init == "newest" else None if config.init == "untrained" else config.init
+    init = starting_point(config.init, ("pretrain/mae.py",), config.backbone, config.preset)
+    config = replace(config, init=init or UNTRAINED)  # so that the run says what it started from
     classes = classes_of(LabelTable(pack), config.class_level) if weights.keys() & {"center", "arcface"} else None
     model = build_model(config, pack, init, len(classes.names) if classes else 0)
     groups = parameter_groups(model, config.weight_decay)
@@ -325,15 +329,6 @@ def main(config: Config) -> RunFolder:
     stop.restore()
     finish(accelerator, run, progress, num_steps)
     return run
-
-
-def newest_init() -> str | None:
-    """The newest masked-autoencoder run in runs/ that has a backbone; None where there is none."""
-    try:
-        run = RunFolder.newest(Path("runs"), "pretrain/mae.py")
-    except CheckpointError:
-        return None
-    return str(run.path) if (run.backbone / "config.json").is_file() else None
 
 
 def build_model(config: Config, pack: Pack, init: str | None, num_classes: int) -> EmbeddingModel:

@@ -67,7 +67,9 @@ class Config:
     preset: Literal["tiny", "small", "base"] = "tiny"
     """Size of encoder and decoder: ast 192, 384 or 768 wide, of 12 layers; cnn ConvNeXt's atto, pico or tiny."""
     init: str | None = None
-    """Encoder to go on from, in place of an untrained one: a run folder, a backbone's folder or a Hub id."""
+    """Encoder to go on from, in place of an untrained one: a run folder, a backbone's folder, a name in
+    checkpoints/pretrained/ or a Hub id. None is taken unasked: what ships has learned more than reconstruction since,
+    and would lose it here."""
     clip_seconds: float = 2.0
     """Length of a crop in seconds; cut down to whole patches."""
     patch_size: int | None = None

@@ -130,6 +130,7 @@ def test_two_processes_learn_what_one_does(family_pack, tmp_path, launch, losses
 
 def test_it_starts_from_the_newest_masked_autoencoder_and_says_so(config, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("checkpoints.shipped.SHIPPED", tmp_path / "pretrained")
     config.init, config.steps = "newest", 1
     main(config)
     assert "init     untrained" in capsys.readouterr().out
@@ -143,6 +144,7 @@ def test_it_starts_from_the_newest_masked_autoencoder_and_says_so(config, tmp_pa
     config.out, config.lr = Path("runs/second"), 1e-12
     run = main(config)
     assert "init     runs/first" in capsys.readouterr().out
+    assert run.config()["init"] == "runs/first", "not newest, which may be another one tomorrow"
     name = "encoder.layer.0.intermediate.dense.weight"
     before, after = (load_file(one.backbone / "model.safetensors")[name] for one in (first, run))
     torch.testing.assert_close(after, before, atol=1e-9, rtol=0)
