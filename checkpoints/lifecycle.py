@@ -63,7 +63,8 @@ def report(
     run.log({"step": progress.step, "clips": progress.step * batch_size} | values | progress.counters)
     if describe is None:
         bar.set_postfix_str(
-            f"loss {values['loss']:.4f}, {values['clips_per_s']:.0f} clips/s, wait {values['wait_share']:.1%}"
+            f"loss {values['loss']:.4f}, {values['clips_per_s']:.0f} clips/s, wait {values['wait_share']:.1%}, "
+            f"{values['flops_share']:.0%} of matrix rate, {values['memory_gib']:.1f} GiB"
         )
         return
     bar.write(f"step {progress.step}: {describe(values)}")
@@ -75,9 +76,10 @@ def store(
     optimizer: torch.optim.Optimizer, average: WeightAverage | None, keep: int,
 ) -> None:  # fmt: skip
     """Saves a state to resume from."""
-    generators = generator_states(accelerator)
-    if accelerator.is_main_process:
-        save_state(run.state, progress, model, optimizer, generators, average.tensors if average else None, keep)
+    save_state(
+        run.state, progress, model, optimizer, generator_states(accelerator), average.tensors if average else None,
+        keep, is_writer=accelerator.is_main_process,
+    )  # fmt: skip
     accelerator.wait_for_everyone()
 
 

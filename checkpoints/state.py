@@ -22,9 +22,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from checkpoints.errors import CheckpointError
 from checkpoints.files import TEMPORARY, remove, replacing
+from checkpoints.sharding import shard_like, whole
 
 VERSION = 1
 
@@ -49,8 +51,14 @@ def save_state(
     generators: Mapping[str, Tensor],
     average: Mapping[str, Tensor] | None = None,
     keep: int = 2,
+    is_writer: bool = True,
 ) -> Path:
     """Writes a state and deletes the oldest ones but `keep`.
+
+    What lies in shards over the processes is written whole, so that any launch can resume it.
+
+    Args:
+        is_writer: whether this process writes. The others have to call too, for their shards.
 
     Returns:
         The new folder, ``folder/step_XXXXXXXX``.
@@ -59,14 +67,17 @@ def save_state(
         CheckpointError: the disk is full or refuses to be written; older states stay as they are.
     """
     final = folder / f"step_{progress.step:08d}"
-    for unfinished in folder.glob(f".*{TEMPORARY}"):  # of a run that was killed while it saved
-        remove(unfinished)
     parts = {
         "model": model.state_dict(),
         "optimizer": _optimizer_tensors(model, optimizer),
         "generators": generators,
         "average": average or {},
     }
+    parts = {name: _gathered(tensors, is_writer) for name, tensors in parts.items()}
+    if not is_writer:
+        return final
+    for unfinished in folder.glob(f".*{TEMPORARY}"):  # of a run that was killed while it saved
+        remove(unfinished)
     with replacing(final) as temporary:
         temporary.mkdir(parents=True)
         for name, tensors in parts.items():
@@ -171,9 +182,19 @@ def _checksum_of_values(content: Mapping[str, Any]) -> str:
     return f"{zlib.crc32(json.dumps(content, sort_keys=True).encode()):08x}"
 
 
+def _gathered(tensors: Mapping[str, Tensor], is_kept: bool) -> dict[str, Tensor]:
+    """Every tensor in one piece; what lay in shards waits in the CPU's memory, or nowhere if it is not kept."""
+    found = {}
+    for name, tensor in tensors.items():
+        value = whole(tensor)
+        if is_kept:
+            found[name] = value.cpu() if isinstance(tensor, DTensor) else value
+    return found
+
+
 def _save(tensors: Mapping[str, Tensor], file: Path, final: Path) -> None:
     try:
-        save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, file)
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, file)
     except SafetensorError as error:  # it wraps the system's error and keeps only its words
         raise CheckpointError(f"{final} cannot be written ({error}); free some room and resume the run") from error
 
@@ -193,7 +214,7 @@ def _fill(targets: Mapping[str, Tensor], saved: Mapping[str, Tensor], file: Path
         raise CheckpointError(f"{file} fits another model: {len(odd)} tensors differ, {odd[0]} among them")
     with torch.no_grad():
         for name, target in targets.items():
-            target.copy_(saved[name])
+            target.copy_(shard_like(saved[name], target))
 
 
 def _optimizer_tensors(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -214,7 +235,9 @@ def _fill_optimizer(
         kind, _, name = key.partition(".")
         if name not in parameters:
             raise CheckpointError(f"{file} fits another model: there is no parameter {name}")
-        # Steps are counted where the optimizer counts them: on the device when fused, else on the CPU.
-        counts_on_device = kind != "step" or any(group.get("fused") for group in optimizer.param_groups)
-        device = parameters[name].device if counts_on_device else tensor.device
-        optimizer.state[parameters[name]][kind] = tensor.to(device)
+        parameter = parameters[name]
+        if kind == "step":  # counted where the optimizer counts: on the device when fused, else on the CPU
+            is_fused = any(group.get("fused") for group in optimizer.param_groups)
+            optimizer.state[parameter][kind] = tensor.to(parameter.device if is_fused else tensor.device)
+        else:
+            optimizer.state[parameter][kind] = shard_like(tensor, parameter)

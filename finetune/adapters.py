@@ -23,19 +23,20 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import ProjectConfiguration, set_seed
+from accelerate.utils import set_seed
 from tqdm import tqdm
 
 from backbones.ast_encoder import attention_for
 from backbones.builders import BUILDERS
 from backbones.optimisation import WeightAverage, learning_rate
 from checkpoints.config import as_yaml_values, recipe_config, run_command
+from checkpoints.engine import open_accelerator, refuse_shards
 from checkpoints.errors import CheckpointError
 from checkpoints.lifecycle import finish, open_run, report, restore, start_trackers, store
 from checkpoints.loop import Clock, StopSignal, agreed, mixed_dtype, use_cores
 from checkpoints.run import RunFolder
+from checkpoints.sharding import WholeNetwork, clip_gradients, prepare
 from checkpoints.shipped import UNTRAINED
 from checkpoints.state import Progress
 from data.augment import Augmentation
@@ -245,11 +246,9 @@ class Config:
 
 def main(config: Config) -> RunFolder:
     """Trains, scores and saves; returns the run folder."""
-    accelerator = Accelerator(
-        gradient_accumulation_steps=config.accumulation,
-        log_with=["tensorboard", *(config.log_with or [])],
-        project_config=ProjectConfiguration(logging_dir="runs"),  # start_trackers puts the run folder in its place
-    )
+    accelerator = open_accelerator(config.log_with, config.accumulation)
+    if config.method == "adalora":
+        refuse_shards(accelerator, "--method adalora")
     use_cores(accelerator, config.cpu_threads)
     pack = open_pack(config.data, accelerator)
     other = Pack.open(config.test_data) if config.test_data else None
@@ -274,7 +273,8 @@ def main(config: Config) -> RunFolder:
     model.backbone.use_attention(attention_for(accelerator.device.type, mixed_dtype(accelerator)))
     trainable = Trained(model, len(specs) if terms.is_uncertainty_weighted else 0)
     optimizer = torch.optim.AdamW(groups_of(config, trainable), betas=(0.9, 0.98), fused=True)
-    trained, optimizer = accelerator.prepare(trainable, optimizer)
+    whole = WholeNetwork(accelerator, trainable)
+    trained, optimizer = prepare(accelerator, trainable, optimizer)
     averaged_from = round(0.75 * num_steps) if config.average == "swa" else None
     average = None if config.average == "none" else WeightAverage(trainable, config.ema, averaged_from)
     batches = TrainBatches(
@@ -284,8 +284,8 @@ def main(config: Config) -> RunFolder:
     class_weights = class_weights_of(table, rows, specs, assume_complete) if config.class_weights else {}
     class_weights = {name: weight.to(accelerator.device) for name, weight in class_weights.items()}
 
-    announce(config, accelerator, run, pack, model, order, len(rows), num_steps, init)
-    evaluation = Evaluation(config, accelerator, run, model, average, pack, other)
+    announce(config, accelerator, run, pack, model, order, len(rows), num_steps, init, start)
+    evaluation = Evaluation(config, accelerator, run, whole.network.model, pack, other)
     progress = Progress(0, {name: str(getattr(config, name)) for name in IDENTITY} | {"pack": pack.fingerprint})
     progress.counters |= {"skipped_steps": 0, "best_score": -1.0, "since_best": 0}
     if config.resume:
@@ -325,7 +325,7 @@ def main(config: Config) -> RunFolder:
                 for term, mean in {"loss": loss, **{f"loss_{term}": mean for term, mean in means.items()}}.items():
                     losses[term] = losses.get(term, 0.0) + mean.detach() / config.accumulation
         # Gradients are averaged over the processes by now, so a bad one is bad everywhere.
-        norm = accelerator.clip_grad_norm_(trained.parameters(), config.max_grad_norm)
+        norm = clip_gradients(accelerator, trained, config.max_grad_norm)
         is_good = bool(torch.isfinite(norm))
         if is_good or accelerator.scaler:  # float16's scaler skips the step itself and lowers its scale
             optimizer.step()
@@ -357,7 +357,7 @@ def main(config: Config) -> RunFolder:
             is_over = agreed(accelerator, 0 < config.patience <= progress.counters["since_best"])[0]
         must_stop, must_save = agreed(accelerator, stop.received, clock.is_time_to_save())
         if is_last or is_over or must_stop or must_save:
-            with clock.paused():
+            with clock.paused(), whole.shown(average):
                 store(accelerator, run, progress, trainable, optimizer.optimizer, average, config.keep_states)
             clock.saved()
         if must_stop:

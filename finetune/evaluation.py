@@ -11,7 +11,6 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor
 
-from backbones.optimisation import WeightAverage
 from checkpoints.figures import save
 from checkpoints.files import replacing
 from checkpoints.run import RunFolder
@@ -19,6 +18,7 @@ from checkpoints.state import Progress
 from data.labels import LabelTable
 from data.pack import Pack
 from data.selection import selected_rows
+from data.spread import some
 from data.windows import windows_of
 from finetune.figures import figures_of
 from finetune.methods import count_trainable
@@ -42,10 +42,10 @@ class Evaluation:
     """
 
     def __init__(
-        self, config: "Config", accelerator: Accelerator, run: RunFolder, model: FineTuned,
-        average: WeightAverage | None, pack: Pack, other: Pack | None,
+        self, config: "Config", accelerator: Accelerator, run: RunFolder, model: FineTuned, pack: Pack,
+        other: Pack | None,
     ):  # fmt: skip
-        self.config, self.accelerator, self.run, self.model, self.average = config, accelerator, run, model, average
+        self.config, self.accelerator, self.run, self.model = config, accelerator, run, model
         self.pack, self.validated = pack, selected_rows(pack, "validation", sources_of(config))
         self.tested, self.test_rows = tested_clips(config, pack, other)
         if accelerator.is_main_process:
@@ -69,8 +69,6 @@ class Evaluation:
                 self.model.scores = values
                 self.model.save(self.run)
             progress.counters["since_best"] = 0 if is_best else progress.counters["since_best"] + 1
-            if self.average:
-                self.average.swap()
         self.accelerator.wait_for_everyone()
         return values
 

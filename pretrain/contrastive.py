@@ -24,7 +24,7 @@ from typing import Literal
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import ProjectConfiguration, set_seed
+from accelerate.utils import set_seed
 from tqdm import tqdm
 
 from backbones.builders import untrained_backbone
@@ -32,10 +32,12 @@ from backbones.log_mel import RATE, compare_statistics, frames_of
 from backbones.mae import DECODERS
 from backbones.optimisation import count_parameters, learning_rate, parameter_groups
 from checkpoints.config import as_yaml_values, recipe_config, run_command
+from checkpoints.engine import open_accelerator
 from checkpoints.errors import CheckpointError
 from checkpoints.lifecycle import finish, open_run, report, restore, start_trackers, store
 from checkpoints.loop import Clock, StopSignal, agreed, describe_device, use_cores
 from checkpoints.run import RunFolder
+from checkpoints.sharding import WholeNetwork, clip_gradients, prepare
 from checkpoints.shipped import UNTRAINED, starting_point
 from checkpoints.state import Progress
 from checkpoints.weights import find_backbone
@@ -218,10 +220,7 @@ class Config:
 
 def main(config: Config) -> RunFolder:
     """Trains, evaluates and saves; returns the run folder."""
-    accelerator = Accelerator(
-        log_with=["tensorboard", *(config.log_with or [])],
-        project_config=ProjectConfiguration(logging_dir="runs"),  # start_trackers puts the run folder in its place
-    )
+    accelerator = open_accelerator(config.log_with)
     use_cores(accelerator, config.cpu_threads)
     pack = open_pack(config.data, accelerator)
     rows = pack.rows("train")
@@ -242,7 +241,8 @@ def main(config: Config) -> RunFolder:
     model = build_model(config, pack, init, len(classes.names) if classes else 0)
     groups = parameter_groups(model, config.weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
-    trained, optimizer = accelerator.prepare(model, optimizer)
+    whole = WholeNetwork(accelerator, model)
+    trained, optimizer = prepare(accelerator, model, optimizer)
     num_samples = round(config.clip_seconds * RATE)
     backgrounds = LabelTable(pack).non_instruments(rows) if config.augment.is_on("background") else None
     batches = TrainBatches(pack, rows, order, share, num_samples, STREAMS, config.mix, backgrounds, config.num_views())
@@ -252,9 +252,9 @@ def main(config: Config) -> RunFolder:
     announce(config, accelerator, run, pack, model, init, order, num_steps)
     other = Pack.open(config.probe_data) if config.probe_data else None
     evaluation = EmbeddingEvaluation(accelerator, pack, other, num_samples, config.probe_clips, config.test_clips)
-    evaluation.measure_fixed_lines(model)
+    evaluation.measure_fixed_lines(whole.network)
     if classes and config.class_distance == "centroids":
-        classes = evaluation.with_centroid_distance(classes, model)
+        classes = evaluation.with_centroid_distance(classes, whole.network)
     progress = Progress(0, {name: str(getattr(config, name)) for name in IDENTITY} | {"pack": pack.fingerprint})
     progress.counters["skipped_steps"] = 0
     if config.resume:
@@ -288,7 +288,7 @@ def main(config: Config) -> RunFolder:
             means = terms_of(unit=out.unit, centres=out.centres) | reconstruction_mean(out.reconstruction)
             accelerator.backward(weighted(weights, means))
         # Gradients are averaged over the processes by now, so a bad one is bad everywhere.
-        norm = accelerator.clip_grad_norm_(trained.parameters(), config.max_grad_norm)
+        norm = clip_gradients(accelerator, trained, config.max_grad_norm)
         is_good = bool(torch.isfinite(norm))
         if is_good or accelerator.scaler:  # float16's scaler skips the step itself and lowers its scale
             optimizer.step()
@@ -312,8 +312,8 @@ def main(config: Config) -> RunFolder:
             values |= {f"loss_{term}": mean.item() for term, mean in means.items()} | clock.lap()
             report(accelerator, run, bar, progress, config.batch_size, values)
         if is_last or (eval_every and progress.step % eval_every == 0):
-            with clock.paused():
-                scores = evaluation(model, run, progress.step)
+            with clock.paused(), whole.shown(None):
+                scores = evaluation(whole.network, run, progress.step)
                 report(accelerator, run, bar, progress, config.batch_size, scores, describe)
                 collapse = collapse_of(scores)
             if agreed(accelerator, bool(collapse))[0]:

@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast
 from sklearn.linear_model import RidgeClassifier
 from sklearn.metrics import accuracy_score, roc_auc_score
 from sklearn.pipeline import make_pipeline
@@ -163,21 +164,23 @@ class EmbeddingEvaluation:
     def with_centroid_distance(self, classes: Classes, model: EmbeddingModel) -> Classes:
         """The same classes, as far apart as the centroids of their training clips lie in the model as it is now.
 
-        A class without a training clip keeps its distance in the tree.
+        A class without a training clip keeps its distance in the tree. The main process measures for all.
         """
         own = classes.of(self.train.labels)
         is_known = own >= 0
         if not is_known.any():
             return classes
-        model.eval()
-        embeddings = torch.from_numpy(self.train.embeddings(model.embed, self.num_samples, self.accelerator.device))
-        model.train()
-        # What all embeddings have in common, most of each before training, would bring all classes together.
-        embeddings = embeddings - embeddings.mean(dim=0)
-        present, numbers = own[is_known].unique(return_inverse=True)
-        distance = classes.distance.clone()
-        distance[present[:, None], present] = centroid_distance(embeddings[is_known], numbers, len(present))
-        return replace(classes, distance=distance)
+        distance = classes.distance.to(self.accelerator.device, copy=True)
+        if self.accelerator.is_main_process:
+            model.eval()
+            embeddings = torch.from_numpy(self.train.embeddings(model.embed, self.num_samples, distance.device))
+            model.train()
+            # What all embeddings have in common, most of each before training, would bring all classes together.
+            embeddings = embeddings - embeddings.mean(dim=0)
+            present, numbers = own[is_known].unique(return_inverse=True)
+            centroids = centroid_distance(embeddings[is_known], numbers, len(present))
+            distance[present[:, None], present] = centroids.to(distance.device)
+        return replace(classes, distance=broadcast(distance))
 
     @property
     def _depth(self) -> Tensor:

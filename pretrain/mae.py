@@ -21,7 +21,7 @@ from typing import Literal
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import ProjectConfiguration, set_seed
+from accelerate.utils import set_seed
 from tqdm import tqdm
 
 from backbones.ast_encoder import attention_for
@@ -30,10 +30,12 @@ from backbones.log_mel import RATE, compare_statistics, frames_of
 from backbones.mae import DECODERS, MaskedAutoencoder
 from backbones.optimisation import WeightAverage, count_parameters, learning_rate, parameter_groups
 from checkpoints.config import as_yaml_values, recipe_config, run_command
+from checkpoints.engine import open_accelerator
 from checkpoints.errors import CheckpointError
 from checkpoints.lifecycle import finish, open_run, report, restore, start_trackers, store
 from checkpoints.loop import Clock, StopSignal, agreed, describe_device, mixed_dtype, use_cores
 from checkpoints.run import RunFolder
+from checkpoints.sharding import WholeNetwork, clip_gradients, prepare
 from checkpoints.state import Progress
 from checkpoints.weights import find_backbone
 from data.augment import Augmentation
@@ -178,11 +180,7 @@ class Config:
 
 def main(config: Config) -> RunFolder:
     """Trains, evaluates and saves; returns the run folder."""
-    accelerator = Accelerator(
-        gradient_accumulation_steps=config.accumulation,
-        log_with=["tensorboard", *(config.log_with or [])],
-        project_config=ProjectConfiguration(logging_dir="runs"),  # start_trackers puts the run folder in its place
-    )
+    accelerator = open_accelerator(config.log_with, config.accumulation)
     use_cores(accelerator, config.cpu_threads)
     pack = open_pack(config.data, accelerator)
     rows = pack.rows("train")
@@ -198,7 +196,8 @@ def main(config: Config) -> RunFolder:
     model.use_attention(attention_for(accelerator.device.type, mixed_dtype(accelerator)))
     groups = parameter_groups(model, config.weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)
-    trained, optimizer = accelerator.prepare(model, optimizer)
+    whole = WholeNetwork(accelerator, model)
+    trained, optimizer = prepare(accelerator, model, optimizer)
     average = WeightAverage(model.encoder, config.ema) if config.ema else None
     backgrounds = LabelTable(pack).non_instruments(rows) if config.augment.is_on("background") else None
     # A key for each mask, and one for augmentation.
@@ -209,9 +208,9 @@ def main(config: Config) -> RunFolder:
     run = open_run(accelerator, RECIPE, as_yaml_values(config), config.out or Path("runs") / name, bool(config.resume))
     announce(config, accelerator, run, pack, model, order, share, num_steps)
     other = Pack.open(config.probe_data) if config.probe_data else None
-    untrained = model.encoder.untrained_twin().to(accelerator.device) if config.init else model.encoder
+    untrained = model.encoder.untrained_twin().to(accelerator.device) if config.init else whole.network.encoder
     evaluation = Evaluation(
-        accelerator, pack, model, untrained, average, mask, config.target, config.eval_clips,
+        accelerator, pack, whole.network, untrained, mask, config.target, config.eval_clips,
         ProbeClips.choose(pack, config.probe_clips, other), config.probe_pooling,
     )  # fmt: skip
     progress = Progress(0, {name: str(getattr(config, name)) for name in IDENTITY} | {"pack": pack.fingerprint})
@@ -240,7 +239,7 @@ def main(config: Config) -> RunFolder:
                 accelerator.backward(micro_loss)
                 loss += micro_loss.detach() / config.accumulation
         # Gradients are averaged over the processes by now, so a bad one is bad everywhere.
-        norm = accelerator.clip_grad_norm_(trained.parameters(), config.max_grad_norm)
+        norm = clip_gradients(accelerator, trained, config.max_grad_norm)
         is_good = bool(torch.isfinite(norm))
         if is_good or accelerator.scaler:  # float16's scaler skips the step itself and lowers its scale
             optimizer.step()
@@ -263,7 +262,7 @@ def main(config: Config) -> RunFolder:
             values = {"loss": accelerator.reduce(loss, "mean").item(), "grad_norm": norm.item(), "lr": rate}
             report(accelerator, run, bar, progress, config.batch_size, values | clock.lap())
         if is_last or (eval_every and progress.step % eval_every == 0):
-            with clock.paused():
+            with clock.paused(), whole.shown(average):
                 report(accelerator, run, bar, progress, config.batch_size, evaluation(run, progress.step), describe)
         must_stop, must_save = agreed(accelerator, stop.received, clock.is_time_to_save())
         if is_last or must_stop or must_save:

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from backbones.ast_encoder import AstBackbone, log_mel_of
 from backbones.mae import MaskedAutoencoder, Reconstruction, take_tokens
-from backbones.optimisation import WeightAverage
 from checkpoints.figures import save
 from checkpoints.run import RunFolder
 from checkpoints.weights import save_backbone
@@ -42,7 +41,6 @@ class Evaluation:
 
     Args:
         untrained: the network with untrained weights, as yet; its probes are the second fixed line.
-        average: the moving average that takes the weights' place, if one is kept.
         mask: arguments of `MaskedAutoencoder.forward` that choose masks.
         target: ``normalised`` or ``raw``, see `target_for`.
         num_clips: validation clips on which the masked error is measured.
@@ -52,10 +50,9 @@ class Evaluation:
 
     def __init__(
         self, accelerator: Accelerator, pack: Pack, model: MaskedAutoencoder, untrained: AstBackbone,
-        average: WeightAverage | None, mask: dict[str, Any], target: str, num_clips: int, clips: ProbeClips | None,
-        pooling: str,
+        mask: dict[str, Any], target: str, num_clips: int, clips: ProbeClips | None, pooling: str,
     ):  # fmt: skip
-        self.accelerator, self.pack, self.model, self.average = accelerator, pack, model, average
+        self.accelerator, self.pack, self.model = accelerator, pack, model
         self.mask, self.target, self.pooling = mask, target, pooling
         self.rows = spread_rows(pack.rows("validation"), num_clips)
         self.clips = clips
@@ -79,8 +76,6 @@ class Evaluation:
         """Returns the scores after `step` steps; empty on all processes but the main one."""
         values: dict[str, float] = {}
         if self.accelerator.is_main_process:
-            if self.average:
-                self.average.swap()
             self.model.eval()
             if len(self.rows):
                 values = masked_errors(self.model, self.pack, self.rows, self.mask, target_for(self.target))
@@ -93,8 +88,6 @@ class Evaluation:
                 values |= probe(embed, self.clips, self.model.encoder.num_samples) | self.fixed
             save_backbone(self.model.encoder, run.backbone)
             self.model.train()
-            if self.average:
-                self.average.swap()
         self.accelerator.wait_for_everyone()
         return values
 
