@@ -18,7 +18,6 @@ from checkpoints.state import Progress
 from data.labels import LabelTable
 from data.pack import Pack
 from data.selection import selected_rows
-from data.spread import some
 from data.windows import windows_of
 from finetune.figures import figures_of
 from finetune.methods import count_trainable
@@ -58,8 +57,6 @@ class Evaluation:
         """Scores the network as it is; keeps it if it is the best. Returns scores, empty but on the main process."""
         values: dict[str, float] = {}
         if self.accelerator.is_main_process:
-            if self.average:
-                self.average.swap()
             values = self._scores(self.model, self.pack, _spread(self.validated, self.config.eval_clips))
             if values:
                 values["validation_score"] = mean_score(values)
