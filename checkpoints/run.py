@@ -21,7 +21,6 @@ import yaml
 
 from checkpoints.errors import CheckpointError
 from checkpoints.files import cannot_write, remove, replacing
-from checkpoints.state import states
 
 
 class RunFolder:
@@ -71,7 +70,7 @@ class RunFolder:
         if not (path / "config.yaml").exists():
             return None
         run = cls.open(path, recipe)
-        if states(run.state):
+        if any(run.state.glob("step_*")):
             return run
         if os.environ.get("RANK", "0") == "0":
             remove(run.metrics)
