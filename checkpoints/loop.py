@@ -11,19 +11,28 @@ import psutil
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs
+from tqdm import tqdm
+
+from checkpoints.throughput import Arithmetic, matrix_rate, memory_peak
 
 
 class Clock:
-    """Where the time of a run goes, and when it is time to save.
+    """Where the time of a run goes, what of its device it uses, and when it is time to save.
+
+    It measures the device's rate of matrix products when it is made, which takes some tens of milliseconds.
 
     Attributes:
         seconds: of training so far in this process, waiting for data included, evaluations and saves not.
+        step_flops: arithmetic of this process in a step, see `checkpoints.throughput`; None before the first.
     """
 
-    def __init__(self, save_minutes: float):
+    def __init__(self, accelerator: Accelerator, save_minutes: float):
         self.seconds = 0.0
+        self.step_flops: int | None = None
+        self._accelerator, self._dtype = accelerator, mixed_dtype(accelerator)
+        self._matrix_rate, self._arithmetic = matrix_rate(accelerator.device, self._dtype), Arithmetic()
         self._save_seconds, self._saved = 60 * save_minutes, time.monotonic()
-        self._lap_start, self._lap_waited, self._lap_clips = time.monotonic(), 0.0, 0
+        self._lap_start, self._lap_waited, self._lap_clips, self._lap_steps = time.monotonic(), 0.0, 0, 0
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
@@ -39,21 +48,49 @@ class Clock:
         yield
         self._lap_start += time.monotonic() - start
 
+    @contextmanager
+    def counting(self) -> Iterator[None]:
+        """Counts the arithmetic of the block, forward and backward, while the first step lasts."""
+        if self.step_flops is None:
+            with self._arithmetic:
+                yield
+        else:
+            yield
+
     def count(self, clips: int) -> None:
-        """Adds clips to the lap."""
+        """Ends a step and adds its clips to the lap; the first one says what a step's arithmetic is."""
         self._lap_clips += clips
+        self._lap_steps += 1
+        if self.step_flops is None:
+            self.step_flops = self._arithmetic.operations
+            if self._accelerator.is_main_process:
+                kind = str(self._dtype).removeprefix("torch.")
+                tqdm.write(
+                    f"speed    {self.step_flops / 1e9:.3g} GFLOP a step and process; matrix products reach "
+                    f"{self._matrix_rate / 1e9:.3g} GFLOP/s in {kind} on {self._accelerator.device}"
+                )
 
     def lap(self) -> dict[str, float]:
-        """Clips per second, share of the time spent waiting for data, and seconds in all; starts a new lap."""
+        """How fast the run goes; starts a new lap.
+
+        Returns:
+            ``clips_per_s`` of all processes, ``wait_share`` of the time that this one waited for data, ``flops_per_s``
+            of its arithmetic, ``flops_share`` of its device's rate of matrix products, ``memory_gib`` at its peak, and
+            ``seconds`` in all.
+        """
         now = time.monotonic()
         lap = max(now - self._lap_start, 1e-9)
         self.seconds += lap
+        flops_per_s = self._lap_steps * (self.step_flops or 0) / lap
         values = {
             "clips_per_s": self._lap_clips / lap,
             "wait_share": self._lap_waited / lap,
+            "flops_per_s": flops_per_s,
+            "flops_share": flops_per_s / self._matrix_rate,
+            "memory_gib": memory_peak(self._accelerator.device),
             "seconds": self.seconds,
         }
-        self._lap_start, self._lap_waited, self._lap_clips = now, 0.0, 0
+        self._lap_start, self._lap_waited, self._lap_clips, self._lap_steps = now, 0.0, 0, 0
         return values
 
     def is_time_to_save(self) -> bool:

@@ -293,7 +293,7 @@ def main(config: Config) -> RunFolder:
     start_trackers(accelerator, run, as_yaml_values(config), progress.step)
     eval_every = -(-num_steps // 6) if config.eval_every is None else config.eval_every
 
-    clock, stop, bad_steps = Clock(config.save_minutes), StopSignal(), 0
+    clock, stop, bad_steps = Clock(accelerator, config.save_minutes), StopSignal(), 0
     is_over = 0 < config.patience <= progress.counters["since_best"]  # what patience has ended stays ended
     loader = iter(batches.loader(progress.step, num_steps, config.num_workers, accelerator.device.type == "cuda"))
     bar = tqdm(total=num_steps, initial=progress.step, desc="finetune", unit="step",
@@ -313,7 +313,7 @@ def main(config: Config) -> RunFolder:
                 batch = next(loader)
             batch = config.mix(batch.to(accelerator.device))
             sound = config.augment(batch.waveform, batch.keys[:, 0], batch.num_samples, batch.background)
-            with accelerator.accumulate(trained):
+            with accelerator.accumulate(trained), clock.counting():
                 logits, embedding, log_variance = trained(sound, batch.num_samples, batch.keys[:, 1], config.patchout)
                 targets = targets_of(batch.labels, specs, assume_complete)
                 means = means_of(specs, logits, targets, class_weights, terms)

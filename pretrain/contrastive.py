@@ -262,7 +262,7 @@ def main(config: Config) -> RunFolder:
     start_trackers(accelerator, run, as_yaml_values(config), progress.step)
     eval_every = -(-num_steps // 4) if config.eval_every is None else config.eval_every
 
-    clock, stop, bad_steps = Clock(config.save_minutes), StopSignal(), 0
+    clock, stop, bad_steps = Clock(accelerator, config.save_minutes), StopSignal(), 0
     loader = iter(batches.loader(progress.step, num_steps, config.num_workers, accelerator.device.type == "cuda"))
     bar = tqdm(total=num_steps, initial=progress.step, desc="contrastive", unit="step",
                disable=not accelerator.is_main_process)  # fmt: skip
@@ -279,14 +279,15 @@ def main(config: Config) -> RunFolder:
         terms_of = partial(
             objective_losses, weights, margins, labels=batch.labels, clip=batch.rows, uniform=uniform, classes=classes
         )
-        if config.grad_cache:
-            means = cached_backward(
-                accelerator, trained, inputs, config.grad_cache, mask, config.patchout, weights, terms_of
-            )
-        else:
-            out = trained(*inputs, mask, config.patchout)
-            means = terms_of(unit=out.unit, centres=out.centres) | reconstruction_mean(out.reconstruction)
-            accelerator.backward(weighted(weights, means))
+        with clock.counting():
+            if config.grad_cache:
+                means = cached_backward(
+                    accelerator, trained, inputs, config.grad_cache, mask, config.patchout, weights, terms_of
+                )
+            else:
+                out = trained(*inputs, mask, config.patchout)
+                means = terms_of(unit=out.unit, centres=out.centres) | reconstruction_mean(out.reconstruction)
+                accelerator.backward(weighted(weights, means))
         # Gradients are averaged over the processes by now, so a bad one is bad everywhere.
         norm = clip_gradients(accelerator, trained, config.max_grad_norm)
         is_good = bool(torch.isfinite(norm))

@@ -220,7 +220,7 @@ def main(config: Config) -> RunFolder:
     start_trackers(accelerator, run, as_yaml_values(config), progress.step)
     eval_every = -(-num_steps // 4) if config.eval_every is None else config.eval_every
 
-    clock, stop, bad_steps = Clock(config.save_minutes), StopSignal(), 0
+    clock, stop, bad_steps = Clock(accelerator, config.save_minutes), StopSignal(), 0
     loader = iter(batches.loader(progress.step, num_steps, config.num_workers, accelerator.device.type == "cuda"))
     bar = tqdm(total=num_steps, initial=progress.step, desc="mae", unit="step", disable=not accelerator.is_main_process)
     while progress.step < num_steps:
@@ -233,7 +233,7 @@ def main(config: Config) -> RunFolder:
                 batch = next(loader)
             batch = config.mix(batch.to(accelerator.device))
             sound = config.augment(batch.waveform, batch.keys[:, -1], batch.num_samples, batch.background)
-            with accelerator.accumulate(trained):
+            with accelerator.accumulate(trained), clock.counting():
                 out = trained(sound, batch.keys[:, :-1], batch.num_samples, **mask)
                 micro_loss = masked_patch_loss(out.prediction, target_of(out.target), out.is_padding)
                 accelerator.backward(micro_loss)
