@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+import torch
 import yaml
 
-from checkpoints.config import as_yaml_values, parse_config
+from checkpoints.config import as_yaml_values, parse_config, recipe_config, run_command
 from checkpoints.errors import CheckpointError
+from checkpoints.run import RunFolder
 
 
 @dataclass
@@ -144,6 +146,63 @@ def test_help_names_every_field_with_its_docstring(capsys):
         assert words in shown
 
 
+@dataclass
+class Resumable:
+    """Settings of a recipe whose runs can be gone on with."""
+
+    steps: int = 10
+    """Optimizer steps."""
+    out: Path | None = None
+    """Run folder."""
+    resume: str | None = None
+    """Run folder to go on with."""
+
+
+def recipe(*arguments: str) -> Resumable:
+    return recipe_config(Resumable, "pretrain/toy.py", arguments, "A recipe.")
+
+
+@pytest.fixture
+def begun(tmp_path) -> Path:
+    """A run of 20 steps that has saved none."""
+    run = RunFolder.create(tmp_path / "runs" / "toy", "pretrain/toy.py", {"steps": 20, "resume": "auto"})
+    run.log({"step": 1})
+    (run.state / ".step_00000001.tmp").mkdir(parents=True)
+    return run.path
+
+
+def test_auto_begins_a_run_and_goes_on_once_it_has_a_state(begun):
+    command = (f"--out={begun}", "--resume=auto")
+    assert recipe(*command) == Resumable(10, begun, None)
+    assert [path.name for path in begun.iterdir()] == ["config.yaml"]  # free for RunFolder.create
+    (begun / "state" / "step_00000003").mkdir(parents=True)
+    assert recipe(*command) == Resumable(20, begun, str(begun))
+    assert recipe(*command, "--steps=30") == Resumable(30, begun, str(begun))
+    assert (begun / "state" / "step_00000003").is_dir()
+    with pytest.raises(CheckpointError, match=r"is a run of pretrain/toy\.py, not of pretrain/mae\.py"):
+        recipe_config(Resumable, "pretrain/mae.py", command, "Another recipe.")
+    with pytest.raises(CheckpointError, match=r"add --out runs/NAME"):
+        recipe("--resume", "auto")
+
+
+def test_a_launcher_that_restarts_implies_auto(begun, monkeypatch):
+    assert recipe(f"--out={begun}") == Resumable(10, begun, None)
+    assert (begun / "metrics.jsonl").is_file()  # nobody asked for it to go
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "0")
+    assert recipe() == Resumable(10, None, None)
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "3")
+    (begun / "state" / "step_00000003").mkdir()
+    assert recipe(f"--out={begun}") == Resumable(20, begun, str(begun))
+    with pytest.raises(CheckpointError, match=r"--max_restarts implies.* add --out runs/NAME"):
+        recipe()
+
+
+def test_one_process_of_many_clears_what_was_never_saved(begun, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    assert recipe(f"--out={begun}", "--resume=auto").resume is None
+    assert (begun / "metrics.jsonl").is_file()
+
+
 def run_script(body: str, rank: str = "0") -> subprocess.CompletedProcess:
     script = "from checkpoints.config import run_command\nfrom checkpoints.errors import CheckpointError\n"
     return subprocess.run(
@@ -169,3 +228,37 @@ def test_a_mistake_of_ours_keeps_its_traceback():
     ended = run_script("run_command(lambda: 1 / 0, (CheckpointError,))")
     assert ended.returncode == 1
     assert "ZeroDivisionError" in ended.stderr
+
+
+def test_what_another_start_would_mend_ends_with_exit_code_75():
+    ended = run_script("""
+        from checkpoints.errors import StoppedEarly
+        def main():
+            raise StoppedEarly
+        run_command(main, (CheckpointError,))
+        """)
+    assert (ended.returncode, ended.stderr) == (75, "")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:538] Read error [10.0.0.2]:5: Connection reset by peer",
+        "[/pytorch/third_party/gloo/gloo/transport/tcp/unbound_buffer.cc:129] Timed out waiting 6000ms for send",
+        "Application timeout caused pair closure",
+    ],
+)
+def test_a_lost_process_gets_one_sentence(said, capsys):
+    def lose():
+        raise RuntimeError(f"{said}\nException raised from somewhere in C++")
+
+    with pytest.raises(SystemExit) as ended:
+        run_command(lose, (CheckpointError,))
+    assert ended.value.code == 75
+    sentence = capsys.readouterr().err
+    assert said.rpartition("] ")[2] in sentence
+    assert sentence.count("\n") == 1
+    assert "start all of them again with --resume" in sentence
+    assert ".cc" not in sentence
+    with pytest.raises(RuntimeError, match="shape"):
+        run_command(lambda: torch.zeros(2).view(3), (CheckpointError,))
