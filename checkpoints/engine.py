@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, ProjectConfiguration, str_to_bool
 
 from checkpoints.errors import CheckpointError
+from checkpoints.loop import waiting_at_most
 
 ENGINES = (
     DistributedType.NO, DistributedType.MULTI_CPU, DistributedType.MULTI_GPU, DistributedType.FSDP,
@@ -19,7 +20,9 @@ ENGINES = (
 """One process, DDP on any device, and FSDP."""
 
 
-def open_accelerator(log_with: Sequence[str] | None, accumulation: int = 1) -> Accelerator:
+def open_accelerator(
+    log_with: Sequence[str] | None, accumulation: int = 1, timeout_minutes: float = 15.0
+) -> Accelerator:
     """Starts Accelerate with TensorBoard and whatever else logs.
 
     Under gloo a configuration that asks for FSDP2 gets it; Accelerate by itself would quietly replicate the network.
@@ -27,6 +30,7 @@ def open_accelerator(log_with: Sequence[str] | None, accumulation: int = 1) -> A
     Args:
         log_with: trackers of Accelerate besides TensorBoard.
         accumulation: micro-batches that make one step, by the recipe's own flag.
+        timeout_minutes: how long a process waits for the others.
 
     Raises:
         CheckpointError: Accelerate's configuration asks for what no recipe does, or what this one does otherwise.
@@ -34,6 +38,7 @@ def open_accelerator(log_with: Sequence[str] | None, accumulation: int = 1) -> A
     accelerator = Accelerator(
         gradient_accumulation_steps=accumulation,
         log_with=["tensorboard", *(log_with or [])],
+        kwargs_handlers=[waiting_at_most(timeout_minutes)],
         project_config=ProjectConfiguration(logging_dir="runs"),  # start_trackers puts the run folder in its place
     )
     if accelerator.distributed_type == DistributedType.MULTI_CPU and _asks_for("ACCELERATE_USE_FSDP"):

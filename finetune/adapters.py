@@ -192,12 +192,14 @@ class Config:
     """Threads of each process where it runs on a CPU; the cores shared out over the processes by default."""
     max_bad_steps: int = 5
     """Steps in a row whose gradient may be non-finite before the run stops."""
+    timeout_minutes: float = 15.0
+    """Minutes that a process waits for the others, an evaluation included, before it takes one for lost."""
     log_with: list[str] | None = None
     """Trackers of Accelerate besides TensorBoard, as [wandb]."""
 
     def __post_init__(self):
         positive = ("clip_seconds", "batch_size", "accumulation", "head_hidden", "sections", "head_lr", "log_every",
-                    "keep_states", "max_bad_steps", "max_grad_norm", "eval_clips", "label_share")  # fmt: skip
+                    "keep_states", "max_bad_steps", "max_grad_norm", "eval_clips", "label_share", "timeout_minutes")  # fmt: skip
         optional = ("steps", "epochs", "cpu_threads", "lr")
         for name in (*positive, *optional):
             value = getattr(self, name)
@@ -246,7 +248,7 @@ class Config:
 
 def main(config: Config) -> RunFolder:
     """Trains, scores and saves; returns the run folder."""
-    accelerator = open_accelerator(config.log_with, config.accumulation)
+    accelerator = open_accelerator(config.log_with, config.accumulation, config.timeout_minutes)
     if config.method == "adalora":
         refuse_shards(accelerator, "--method adalora")
     use_cores(accelerator, config.cpu_threads)

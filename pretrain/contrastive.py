@@ -172,6 +172,8 @@ class Config:
     """Threads of each process where it runs on a CPU; the cores shared out over the processes by default."""
     max_bad_steps: int = 5
     """Steps in a row whose gradient may be non-finite before the run stops."""
+    timeout_minutes: float = 15.0
+    """Minutes that a process waits for the others, an evaluation included, before it takes one for lost."""
     log_with: list[str] | None = None
     """Trackers of Accelerate besides TensorBoard, as [wandb]."""
 
@@ -179,7 +181,7 @@ class Config:
         self.terms()  # says what is wrong with --objective
         positive = ("clip_seconds", "batch_size", "clips_per_class", "temperature", "margin", "scale", "lr",
                     "log_every", "keep_states", "max_bad_steps", "max_grad_norm", "projector_hidden",
-                    "projector_size", "probe_clips", "test_clips")  # fmt: skip
+                    "projector_size", "probe_clips", "test_clips", "timeout_minutes")  # fmt: skip
         optional = ("views", "grad_cache", "steps", "epochs", "cpu_threads")
         for name in (*positive, *optional):
             value = getattr(self, name)
@@ -220,7 +222,7 @@ class Config:
 
 def main(config: Config) -> RunFolder:
     """Trains, evaluates and saves; returns the run folder."""
-    accelerator = open_accelerator(config.log_with)
+    accelerator = open_accelerator(config.log_with, timeout_minutes=config.timeout_minutes)
     use_cores(accelerator, config.cpu_threads)
     pack = open_pack(config.data, accelerator)
     rows = pack.rows("train")

@@ -144,6 +144,8 @@ class Config:
     """Threads of each process where it runs on a CPU; the cores shared out over the processes by default."""
     max_bad_steps: int = 5
     """Steps in a row whose gradient may be non-finite before the run stops."""
+    timeout_minutes: float = 15.0
+    """Minutes that a process waits for the others, an evaluation included, before it takes one for lost."""
     log_with: list[str] | None = None
     """Trackers of Accelerate besides TensorBoard, as [wandb]."""
 
@@ -151,7 +153,7 @@ class Config:
         if self.patch_size is None:
             self.patch_size = PATCH_SIZES[self.backbone]
         positive = ("clip_seconds", "patch_size", "clones", "batch_size", "accumulation", "lr", "log_every",
-                    "eval_clips", "keep_states", "max_bad_steps", "max_grad_norm")  # fmt: skip
+                    "eval_clips", "keep_states", "max_bad_steps", "max_grad_norm", "timeout_minutes")  # fmt: skip
         optional = ("steps", "epochs", "cpu_threads", "decoder_width", "decoder_depth", "decoder_heads")
         for name in (*positive, *optional):
             value = getattr(self, name)
@@ -180,7 +182,7 @@ class Config:
 
 def main(config: Config) -> RunFolder:
     """Trains, evaluates and saves; returns the run folder."""
-    accelerator = open_accelerator(config.log_with, config.accumulation)
+    accelerator = open_accelerator(config.log_with, config.accumulation, config.timeout_minutes)
     use_cores(accelerator, config.cpu_threads)
     pack = open_pack(config.data, accelerator)
     rows = pack.rows("train")
