@@ -199,7 +199,8 @@ class Config:
 
     def __post_init__(self):
         positive = ("clip_seconds", "batch_size", "accumulation", "head_hidden", "sections", "head_lr", "log_every",
-                    "keep_states", "max_bad_steps", "max_grad_norm", "eval_clips", "label_share", "timeout_minutes")  # fmt: skip
+                    "keep_states", "max_bad_steps", "max_grad_norm", "eval_clips", "label_share",
+                    "timeout_minutes")  # fmt: skip
         optional = ("steps", "epochs", "cpu_threads", "lr")
         for name in (*positive, *optional):
             value = getattr(self, name)
