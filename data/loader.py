@@ -21,6 +21,7 @@ from data.mixing import Mixing
 from data.pack import Pack
 from data.partners import Drawn, Partners, draw_backgrounds
 from data.sampler import GlobalOrder, Share, keys_of, uniform_of
+from data.workers import WatchedLoader
 
 FULL_SCALE = 32_768.0
 CPU_SAMPLES_AT_ONCE = 131_072  # half a MiB of floats (benchmarks/reading.py)
@@ -219,7 +220,7 @@ class TrainBatches(Dataset):
         With workers, batches are read ahead of the step in other processes; the batches are the same.
         """
         items = range(first_step * self.share.accumulation, last_step * self.share.accumulation)
-        return DataLoader(
+        return WatchedLoader(
             self,
             sampler=items,
             batch_size=None,
