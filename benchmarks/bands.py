@@ -6,11 +6,12 @@
     python -m benchmarks.bands --init runs/mae_0 runs/mae_1 runs/mae_2 --test_data packs/other_bands --flags steps=400
 
 A training excerpt tells its predominant instrument only, and what it does not tell is taken as silent, as with IRMAS; a
-test excerpt tells all that sounds. Every method learns from the same clips and is scored by the same measures: MFCCs
-and all classic features with an SVM, two networks of their own from scratch, a linear probe on the frozen backbone,
-then heads alone, LoRA, bottleneck adapters and full fine-tuning; whatever needs the backbone also from an untrained
-one. The same again with a tenth and a hundredth of the labels (every instrument keeps a clip), and everything for
-several seeds: of the network, the choice of labels and their order, and, if there are several --init, of pretraining.
+test excerpt tells all that sounds. Every method learns from the same clips and is scored by the same measures: the
+log-mel with a linear probe, MFCCs and all classic features with an SVM, two networks of their own from scratch, a
+linear probe on the frozen backbone, then heads alone, LoRA, bottleneck adapters and full fine-tuning; whatever needs
+the backbone also from an untrained one. The same again with a tenth and a hundredth of the labels (every instrument
+keeps a clip), and everything for several seeds: of the network, the choice of labels and their order, and, if there are
+several --init, of pretraining.
 
 Runs take turns by seed and then by labels, so that a table can be made early. Each is a run folder in --runs; what is
 finished is not run again, and what was interrupted goes on from its last state. Writes OUT.md, OUT.json and OUT.png.
@@ -51,6 +52,7 @@ from finetune import adapters, probe
 FROM_SCRATCH = {"lr": "1e-3", "heads_first": "0"}
 """Of a whole network that begins with random weights; the rate of full fine-tuning is for pretrained ones."""
 METHODS: dict[str, tuple[ModuleType, dict[str, str]]] = {
+    "log_mel": (probe, {"features": "log_mel", "classifier": "logistic"}),
     "mfcc_svm": (probe, {"features": "mfcc", "classifier": "svm"}),
     "classic_svm": (probe, {"features": "classic", "classifier": "svm"}),
     "recurrent": (adapters, {"backbone": "recurrent", "init": "untrained", "method": "full"} | FROM_SCRATCH),
@@ -65,8 +67,9 @@ METHODS: dict[str, tuple[ModuleType, dict[str, str]]] = {
     "full": (adapters, {"method": "full"}),
 }
 """The recipe of each row, and what it is told."""
-WITHOUT_BACKBONE = ("mfcc_svm", "classic_svm", "recurrent", "mobilenets")
+WITHOUT_BACKBONE = ("log_mel", "mfcc_svm", "classic_svm", "recurrent", "mobilenets")
 LABELS = {"heads": '["instrument"]', "assume_complete": '["instrument"]', "predominant_only": "true"}
+"""What a training excerpt tells."""
 SCORES_FILE = "scores.json"
 _PROBING = threading.Lock()  # a probe keeps the features that it computes: the next one need not compute them too
 
@@ -92,8 +95,9 @@ class Plan:
         """
         recipe, own = METHODS[method]
         threads = str(threads_of(options.parallel))
-        flags = LABELS | {"cpu_threads": threads, "data": str(options.data), "test_data": str(options.test_data)}
-        flags |= {"sources": json.dumps(options.sources)}
+        flags = options.labels | {"cpu_threads": threads, "data": str(options.data)}
+        flags |= {"test_data": str(options.test_data)} if options.test_data else {}
+        flags |= {"sources": json.dumps(options.sources)} if options.sources else {}
         flags |= {"backbone": options.backbone, "preset": options.preset} if start else {}
         flags |= FROM_SCRATCH if method == "full" and start == UNTRAINED else {}
         flags |= options.flags | own if recipe is adapters else own | {"processes": threads}
@@ -296,6 +300,7 @@ def write(options: argparse.Namespace, words: str, rows: list[Row]) -> None:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     built = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    built.set_defaults(labels=LABELS)
     built.add_argument("--init", nargs="+", required=True, help="pretrained backbones, taken in turn by the seeds")
     built.add_argument("--backbone", choices=list(BUILDERS), default="ast", help="their kind (default: ast)")
     built.add_argument("--preset", default="tiny", help="their size, for untrained ones (default: tiny)")

@@ -17,6 +17,7 @@ SCORES = {"instrument_f1_macro": "macro F1", "instrument_f1_micro": "micro F1", 
 HEADLINES = ("instrument_f1_macro", "instrument_map")
 """Those of them that goals and figure are about."""
 NAMES = {
+    "log_mel": "log-mel, linear probe",
     "mfcc_svm": "MFCC + SVM",
     "classic_svm": "classic features + SVM",
     "recurrent": "LSTM with attention",
@@ -29,11 +30,11 @@ NAMES = {
 }
 """What a row's method is called, by its key."""
 PRETRAINED, UNTRAINED = "pretrained", "untrained"
-ADAPTERS, PROBES = ("lora", "bottleneck"), ("mfcc_svm", "classic_svm", "linear_probe")
+ADAPTERS, PROBES = ("lora", "bottleneck"), ("log_mel", "mfcc_svm", "classic_svm", "linear_probe")
 CLEARLY = 0.02
 """By how much an adapter's score lies over another's where it beats it clearly."""
-COLOURS = {"mfcc_svm": MUTED, "classic_svm": "#b5b5b5", "recurrent": "#b03a5b", "mobilenets": "#d78fa2",
-           "linear_probe": "#6b6b28", "head": "#8b4aa0", "lora": "#1f5fa8", "bottleneck": "#3b8c4f",
+COLOURS = {"log_mel": "#7f7f7f", "mfcc_svm": MUTED, "classic_svm": "#b5b5b5", "recurrent": "#b03a5b",
+           "mobilenets": "#d78fa2", "linear_probe": "#6b6b28", "head": "#8b4aa0", "lora": "#1f5fa8", "bottleneck": "#3b8c4f",
            "full": "#c2571a"}  # fmt: skip
 
 

@@ -99,6 +99,25 @@ def svm() -> ClassifierMixin:
     return make_pipeline(StandardScaler(), SVC(C=10.0))
 
 
+def probe_families(
+    train: Notes, tests: Sequence[Notes], embed: Embed, seconds: float, device: torch.device, *models: ClassifierMixin
+) -> list[list[tuple[float, float]]]:
+    """Accuracy and balanced accuracy on each test of each classifier, which hear the same seconds of every note."""
+    features = train.features(embed, seconds, device)
+    fitted = [model.fit(features, train.family) for model in models]
+    found = []
+    for test in tests:
+        features = test.features(embed, seconds, device)
+        guesses = [model.predict(features) for model in fitted]
+        found.append(
+            [
+                (float(accuracy_score(test.family, guess)), float(balanced_accuracy_score(test.family, guess)))
+                for guess in guesses
+            ]
+        )
+    return found
+
+
 Scores = dict[str, list[tuple[float, float]]]
 """Accuracy and balanced accuracy of each row of the table, one pair a seed."""
 
@@ -112,12 +131,7 @@ class Protocol:
 
     def score(self, embed: Embed, *models: ClassifierMixin) -> list[tuple[float, float]]:
         """Accuracy and balanced accuracy of each classifier."""
-        ours, theirs = (notes.features(embed, self.seconds, self.device) for notes in (self.train, self.test))
-        guesses = [model.fit(ours, self.train.family).predict(theirs) for model in models]
-        return [
-            (float(accuracy_score(self.test.family, guess)), float(balanced_accuracy_score(self.test.family, guess)))
-            for guess in guesses
-        ]
+        return probe_families(self.train, [self.test], embed, self.seconds, self.device, *models)[0]
 
     def baselines(self) -> Scores:
         """Of the classic features."""

@@ -25,7 +25,7 @@ from data.pack import Pack
 TENTH = RATE // 10
 HOP = TENTH // 4
 WINDOW = 2048
-MFCCS = 40
+MEL_BINS, MFCCS = 128, 40
 CONTRAST_BANDS = 5  # octaves from 200 Hz: a sixth would lie above half the sampling rate
 SUBFRAMES = 10
 MEDIAN = 31  # frames or bins: 0.8 s, 240 Hz
@@ -66,10 +66,14 @@ def by_tenth(fine: np.ndarray) -> np.ndarray:
     return fine.reshape(len(fine), -1, 4).mean(axis=2)
 
 
+def log_mel(sound: Sound) -> np.ndarray:
+    """Power in mel bins in decibels, ``(MEL_BINS, T)``."""
+    return librosa.power_to_db(librosa.feature.melspectrogram(S=sound.power, sr=RATE, n_fft=WINDOW, n_mels=MEL_BINS))
+
+
 def mfcc(sound: Sound) -> np.ndarray:
     """Mel-frequency cepstral coefficients, ``(MFCCS, T)``."""
-    mel = librosa.feature.melspectrogram(S=sound.power, sr=RATE, n_fft=WINDOW)
-    return librosa.feature.mfcc(S=librosa.power_to_db(mel), n_mfcc=MFCCS)
+    return librosa.feature.mfcc(S=log_mel(sound), n_mfcc=MFCCS)
 
 
 def chroma(sound: Sound) -> np.ndarray:
@@ -128,13 +132,14 @@ def entropy(energy: np.ndarray) -> np.ndarray:
 
 
 FEATURES: dict[str, tuple[Callable[[Sound], np.ndarray], ...]] = {
+    "log_mel": (log_mel,),
     "mfcc": (mfcc,),
     "chroma": (chroma,),
     "spectral": (spectral,),
     "hpss": (hpss,),
     "classic": (mfcc, chroma, spectral, hpss),
 }
-"""What each name computes; ``classic`` is everything."""
+"""What each name computes; ``classic`` is all but the log-mel, which the MFCCs sum up."""
 
 
 def clip_features(waveform: np.ndarray, features: str) -> np.ndarray:

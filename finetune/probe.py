@@ -79,7 +79,7 @@ class Config:
     """Train and test as the published numbers of a data set were made, see finetune/protocols.py."""
     features: Literal[("backbone", *FEATURES)] = "backbone"
     """What is learned from: the embedding of a frozen backbone, or statistics over a clip of what librosa computes of
-    every tenth of a second, see finetune/features.py; classic is all of these."""
+    every tenth of a second, see finetune/features.py; classic is all of these but log_mel."""
     backbone: Literal[tuple(BUILDERS)] = "ast"
     """Kind of backbone."""
     preset: Literal["tiny", "small", "base"] = "tiny"

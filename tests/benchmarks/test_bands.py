@@ -22,7 +22,7 @@ def options(tmp_path):
         init=["runs/one", "runs/two"], backbone="ast", preset="tiny", data=tmp_path / "pack",
         test_data=tmp_path / "other", sources=["gm/*/band"], methods=["mfcc_svm", "lora"],
         starts=["pretrained", "untrained"], label_shares=[0.1, 1.0], seeds=2, flags={"steps": "30"},
-        runs=tmp_path / "runs", parallel=1, out=tmp_path / "docs" / "bands",
+        runs=tmp_path / "runs", parallel=1, out=tmp_path / "docs" / "bands", labels=bands.LABELS,
     )  # fmt: skip
 
 
@@ -81,7 +81,7 @@ def test_every_method_meets_every_share_and_seed_and_backbones_also_start_untrai
 def test_every_method_has_a_recipe_that_takes_its_settings(options):
     options.methods, options.label_shares, options.seeds = list(bands.METHODS), [1.0], 1
     plans = {plan.run.path.name: plan.config for plan in plans_of(options)}
-    assert len(plans) == 4 + 2 * 5
+    assert len(plans) == 5 + 2 * 5
     assert {name: plans[f"{name}_100_0"].features for name in ("mfcc_svm", "classic_svm")} == {
         "mfcc_svm": "mfcc", "classic_svm": "classic",
     }  # fmt: skip

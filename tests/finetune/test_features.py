@@ -6,6 +6,7 @@ import pytest
 
 from finetune.features import (
     FEATURES,
+    MEL_BINS,
     MFCCS,
     TENTH,
     ClassicFeatures,
@@ -18,7 +19,7 @@ from finetune.features import (
     spectral,
 )
 
-SIZES = {"mfcc": MFCCS, "chroma": 12, "spectral": 13, "hpss": 3, "classic": MFCCS + 28}
+SIZES = {"log_mel": MEL_BINS, "mfcc": MFCCS, "chroma": 12, "spectral": 13, "hpss": 3, "classic": MFCCS + 28}
 
 
 def noise(seconds: float) -> np.ndarray:
