@@ -358,7 +358,8 @@ def main(config: Config) -> RunFolder:
                 scores = evaluation(progress)
                 report(accelerator, run, bar, progress, order.batch_size, scores, describe)
             is_over = agreed(accelerator, 0 < config.patience <= progress.counters["since_best"])[0]
-        must_stop, must_save = agreed(accelerator, stop.received, clock.is_time_to_save())
+        # Between bad steps nothing is saved: the last good state is that from before them.
+        must_stop, must_save = agreed(accelerator, stop.received, is_good and clock.is_time_to_save())
         if is_last or is_over or must_stop or must_save:
             with clock.paused(), whole.shown(average):
                 store(accelerator, run, progress, trainable, optimizer.optimizer, average, config.keep_states)

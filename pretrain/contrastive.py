@@ -321,7 +321,8 @@ def main(config: Config) -> RunFolder:
                 collapse = collapse_of(scores)
             if agreed(accelerator, bool(collapse))[0]:
                 raise CheckpointError(collapse or "the main process found that the embeddings have collapsed")
-        must_stop, must_save = agreed(accelerator, stop.received, clock.is_time_to_save())
+        # Between bad steps nothing is saved: the last good state is that from before them.
+        must_stop, must_save = agreed(accelerator, stop.received, is_good and clock.is_time_to_save())
         if is_last or must_stop or must_save:
             with clock.paused():
                 store(accelerator, run, progress, model, optimizer.optimizer, None, config.keep_states)

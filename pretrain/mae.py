@@ -266,7 +266,8 @@ def main(config: Config) -> RunFolder:
         if is_last or (eval_every and progress.step % eval_every == 0):
             with clock.paused(), whole.shown(average):
                 report(accelerator, run, bar, progress, config.batch_size, evaluation(run, progress.step), describe)
-        must_stop, must_save = agreed(accelerator, stop.received, clock.is_time_to_save())
+        # Between bad steps nothing is saved: the last good state is that from before them.
+        must_stop, must_save = agreed(accelerator, stop.received, is_good and clock.is_time_to_save())
         if is_last or must_stop or must_save:
             with clock.paused():
                 store(accelerator, run, progress, model, optimizer.optimizer, average, config.keep_states)
