@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from checkpoints.errors import CheckpointError
 
 TEMPORARY = ".tmp"
@@ -40,6 +42,8 @@ def replacing(path: Path) -> Iterator[Path]:
         _sync_names(path.parent)
     except OSError as error:
         raise CheckpointError(cannot_write(path, error)) from error
+    except SafetensorError as error:  # it wraps the system's error and keeps only its words
+        raise CheckpointError(f"{path} cannot be written ({error}); free some room and run again") from error
     finally:
         remove(temporary)
 

@@ -39,11 +39,8 @@ def save_heads(folder: Path, tensors: Mapping[str, Tensor], description: Mapping
     """
     with replacing(folder) as temporary:
         temporary.mkdir(parents=True)
-        try:
-            kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-            save_file(kept, temporary / WEIGHTS_NAME)
-        except SafetensorError as error:  # it wraps the system's error and keeps only its words
-            raise CheckpointError(f"{folder} cannot be written ({error}); free some room and run again") from error
+        kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        save_file(kept, temporary / WEIGHTS_NAME)
         content = _finite({"version": VERSION, **description})
         (temporary / DESCRIPTION_NAME).write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 

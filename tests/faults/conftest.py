@@ -200,6 +200,20 @@ def assert_same_run() -> Callable[[Path, Path], None]:
     return compare
 
 
+@pytest.fixture(scope="session")
+def assert_one_sentence() -> Callable[[int, str, str], None]:
+    """``assert_one_sentence(code, output, words)``: a command ended with one sentence that holds these words."""
+
+    def compare(code: int, output: str, words: str) -> None:
+        assert code == 2, output
+        assert "Traceback" not in output, output
+        last = output.strip().splitlines()[-1]
+        assert last.startswith("error: "), output
+        assert words in last, output
+
+    return compare
+
+
 def losses_of(run: Path) -> list[tuple[int, float]]:
     """Step and loss of every line of ``metrics.jsonl``."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

@@ -1,7 +1,7 @@
 """A process that has imported everything, and forks a child for every command that it is told to run.
 
-Importing torch and its kin takes longer than the runs of these tests; a fork of it is ready at once. Nothing is computed
-here, for a fork copies the memory of threads but not the threads: the children start their own.
+Importing torch and its kin takes longer than the runs of these tests; a fork of it is ready at once. Nothing is
+computed here, for a fork copies the memory of threads but not the threads: the children start their own.
 
 Reads requests from its standard input, a JSON object a line, and answers each with one:
 
