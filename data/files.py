@@ -34,7 +34,7 @@ def write_atomically(path: Path) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -66,11 +66,12 @@ def sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     except OSError as error:
         if error.errno != errno.EINVAL:  # some network file systems keep names without being asked
-            raise _cannot_write(folder, error) from error
+            raise cannot_write(folder, error) from error
     finally:
         os.close(descriptor)
 
 
-def _cannot_write(path: Path, error: OSError) -> DataError:
+def cannot_write(path: Path, error: OSError) -> DataError:
+    """The sentence for what the disk refused."""
     advice = "free some room" if error.errno in _NO_ROOM else "make it writable"
     return DataError(f"cannot write {path} ({error.strerror}); {advice} and run the command again")

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from data.ahead import ReadAhead
 from data.labels import LabelTable
 from data.mixing import Mixing
 from data.pack import Pack
@@ -197,9 +198,12 @@ class TrainBatches(Dataset):
         is_mixed = mixing is not None and mixing.probability > 0
         self.partners = Partners(self.reader.labels, rows, mixing) if is_mixed else None
         self.backgrounds = backgrounds if backgrounds is not None and len(backgrounds) else None
+        self.ahead: ReadAhead | None = None
 
     def __getitem__(self, item: int) -> Batch:
         step, micro = divmod(item, self.share.accumulation)
+        if self.ahead is not None:
+            self.ahead.reached(step)
         batch_of_all = np.repeat(self.order.batch(step), self.views)
         positions = self.share.of(batch_of_all, micro)
         # The second view of a clip, or its second time in a batch, is that of an epoch that no run reaches.
@@ -219,6 +223,7 @@ class TrainBatches(Dataset):
 
         With workers, batches are read ahead of the step in other processes; the batches are the same.
         """
+        self.ahead = ReadAhead.of(self.reader.pack, self.rows, self.order, last_step)
         items = range(first_step * self.share.accumulation, last_step * self.share.accumulation)
         return WatchedLoader(
             self,

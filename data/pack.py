@@ -1,5 +1,7 @@
 """A pack: a folder with the manifest of clips and their sound, decoded, mono, 16 kHz, memory-mapped.
 
+Its sound may stay on an object store as well, see `data.remote`.
+
 ::
 
     manifest.parquet     one row a clip, columns in `data.manifest.SCHEMA`
@@ -27,11 +29,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from data.block_cache import DEFAULT_GIB
+from data.blocks import BLOCK_BYTES, Blocks
 from data.clip import SPLITS
 from data.codes import CODES_NAME, ROWS_AT_ONCE, Codes, is_intact
 from data.errors import DataError
 from data.files import checksum_of, inside
 from data.manifest import SCHEMA
+from data.object_store import is_url
 
 VERSION = 2
 INFO_NAME = "pack.json"
@@ -94,31 +99,38 @@ class Pack:
     def __init__(self, folder: Path, info: PackInfo):
         self.folder = folder
         self.info = info
+        self.place = str(folder)
+        """What a person calls it: its folder, or its URL."""
         self._shards: list[np.ndarray | None] = [None] * len(info.shard_bytes)
 
     @classmethod
-    def open(cls, folder: str | os.PathLike) -> "Pack":
+    def open(cls, place: str | os.PathLike, cache_gib: float = DEFAULT_GIB) -> "Pack":
         """Opens a pack without reading its sound.
 
+        Args:
+            place: its folder, or a URL that fsspec reads, such as ``s3://bucket/pack``.
+            cache_gib: room on this machine for what is fetched from URLs, in GiB.
+
         Raises:
-            DataError: the folder is no pack, is half written, is of another version, misses a part, or names
+            DataError: there is no pack, it is half written, is of another version, misses a part, or names
                 something outside itself.
         """
-        pack = cls._trusted(Path(folder))
+        if is_url(place):
+            from data.remote import RemotePack  # only here, for it builds on this module
+
+            return RemotePack.open_url(place, cache_gib)
+        pack = cls._trusted(Path(place))
         for shard, expected in enumerate(pack.info.shard_bytes):
             path = inside(pack.folder, shard_name(shard))
             found = path.stat().st_size if path.is_file() else None
             if found != expected:
-                raise DataError(
-                    f"{path} should hold {expected} bytes and "
-                    f"{'is missing' if found is None else f'holds {found}'}; copy the pack again or prepare it anew"
-                )
+                raise wrong_size(path, expected, found)
         pack._check_manifest()
         return pack
 
     @classmethod
     def _trusted(cls, folder: Path) -> "Pack":
-        return cls(folder, _read_info(folder))
+        return cls(folder, read_info(folder))
 
     def __reduce__(self):
         return Pack._trusted, (self.folder,)  # whoever sends it has opened it, and only numbers are read there
@@ -127,7 +139,12 @@ class Pack:
         return self.info.num_clips
 
     def __repr__(self) -> str:
-        return f"Pack({str(self.folder)!r}, {len(self)} clips, {self.info.hours:.2f} h)"
+        return f"Pack({self.place!r}, {len(self)} clips, {self.info.hours:.2f} h)"
+
+    @property
+    def address(self) -> str:
+        """What opens it from anywhere: its folder from the root on, or its URL."""
+        return str(self.folder.resolve())
 
     @property
     def fingerprint(self) -> str:
@@ -229,6 +246,11 @@ class Pack:
         """int64 ``(N,)``: the length of every clip."""
         return self.codes.columns["num_samples"]
 
+    @cached_property
+    def blocks(self) -> Blocks:
+        """Runs of clips in the shards; a function of the manifest alone, wherever the sound lies."""
+        return Blocks.of(self.shard, self.offset, self.num_samples, BLOCK_BYTES)
+
     def rows(self, split: str) -> np.ndarray:
         """int64 row numbers of the clips of a split, in the manifest's order."""
         return np.flatnonzero(self.codes.columns["split"] == SPLITS.index(split))
@@ -267,8 +289,12 @@ class Pack:
 
     def samples(self, row: int) -> np.ndarray:
         """A clip's samples, int16 ``(num_samples,)``, a read-only view of the file."""
-        start = int(self.offset[row])
-        return self._shard(int(self.shard[row]))[start : start + int(self.num_samples[row])]
+        (sound,), (start,) = self._sounds(np.array([row]))
+        return sound[start : start + int(self.num_samples[row])]
+
+    def _sounds(self, rows: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+        """Of each clip an array that it lies in, and its first sample there."""
+        return [self._shard(shard) for shard in self.shard[rows].tolist()], self.offset[rows]
 
     def read_crops(self, rows: np.ndarray, starts: np.ndarray, num_samples: int, out: Iterable[np.ndarray]) -> None:
         """Copies one crop of each of some clips.
@@ -282,13 +308,14 @@ class Pack:
         rows, starts = np.asarray(rows), np.asarray(starts)
         if starts.size and int(starts.min()) < 0:
             raise ValueError(f"crops start at sample 0 or later, {int(starts.min())} given")
-        begins = (self.offset[rows] + starts).tolist()
+        sounds, firsts = self._sounds(rows)
+        begins = (firsts + starts).tolist()
         counts = np.clip(self.num_samples[rows] - starts, 0, num_samples).tolist()
-        for crop, shard, begin, count in zip(out, self.shard[rows].tolist(), begins, counts, strict=True):
+        for crop, sound, begin, count in zip(out, sounds, begins, counts, strict=True):
             if count == num_samples:
-                crop[:] = self._shard(shard)[begin : begin + count]
+                crop[:] = sound[begin : begin + count]
             else:
-                crop[:count] = self._shard(shard)[begin : begin + count]
+                crop[:count] = sound[begin : begin + count]
                 crop[count:] = 0
 
     def verify(self) -> None:
@@ -297,13 +324,7 @@ class Pack:
         Raises:
             DataError: names the manifest, or the first damaged clips and how many there are.
         """
-        path = self.folder / MANIFEST_NAME
-        if checksum_of(path.read_bytes()) != self.info.manifest_checksum:
-            raise DataError(f"{path} is not what was written; copy the pack again or prepare it anew")
-        if not is_intact(self.folder / CODES_NAME, self.info.codes_checksum):
-            raise DataError(
-                f"{self.folder / CODES_NAME} is not what was written; copy the pack again or prepare it anew"
-            )
+        self._verify_tables()
         ids, checksums = self.column("id"), self.column("checksum")
         damaged = [row for row in range(len(self)) if checksum_of(self.samples(row)) != checksums[row]]
         if damaged:
@@ -314,8 +335,26 @@ class Pack:
                 "copy the pack again or prepare it anew"
             )
 
+    def _verify_tables(self) -> None:
+        for name, checksum in ((MANIFEST_NAME, self.info.manifest_checksum), (CODES_NAME, self.info.codes_checksum)):
+            if not is_intact(self.folder / name, checksum):
+                raise DataError(f"{self.folder / name} is not what was written; copy the pack again or prepare it anew")
 
-def _read_info(folder: Path) -> PackInfo:
+
+def wrong_size(path: str | os.PathLike, expected: int, found: int | None) -> DataError:
+    """The sentence for a shard that is missing, or not as long as it was."""
+    return DataError(
+        f"{path} should hold {expected} bytes and {'is missing' if found is None else f'holds {found}'}; "
+        "copy the pack again or prepare it anew"
+    )
+
+
+def read_info(folder: Path) -> PackInfo:
+    """Reads ``pack.json``.
+
+    Raises:
+        DataError: the folder is no pack, is half written, or is of another version.
+    """
     path = folder / INFO_NAME
     if not path.is_file():
         if (folder / PARTIAL_NAME).is_dir():

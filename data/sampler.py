@@ -14,6 +14,32 @@ import numpy as np
 from data.errors import DataError
 
 
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """A shuffle that goes through a pack a few blocks at a time, so that a cache of those and the next is enough.
+
+    Every epoch the blocks are dealt out anew into windows of `at_once`, and the clips of a window are permuted: clips
+    that lie side by side in the pack meet in a batch more often than others.
+    """
+
+    block: np.ndarray
+    """int ``(N,)``: the block of each position in the split, see `data.blocks`."""
+    at_once: int
+    """Blocks of a window."""
+
+
+def shuffled(positions: np.ndarray, generator: np.random.Generator, windows: Windows | None = None) -> np.ndarray:
+    """Positions in a split in a random order: any, or one that goes window by window."""
+    order = generator.permutation(positions)
+    if windows is None:
+        return order
+    block = windows.block[order]
+    found = np.flatnonzero(np.bincount(block))
+    window = np.zeros(found[-1] + 1, np.int64)
+    window[found] = generator.permutation(len(found)) // windows.at_once
+    return order[np.argsort(window[block], kind="stable")]
+
+
 @dataclass(frozen=True)
 class GlobalOrder:
     """Which clips each global batch holds.
@@ -25,6 +51,8 @@ class GlobalOrder:
     batch_size: int
     """Clips of a global batch: per device x processes x accumulation."""
     seed: int
+    windows: Windows | None = None
+    """Where not all clips are shuffled at once."""
 
     def __post_init__(self):
         if not 0 < self.batch_size <= self.num_clips:
@@ -45,12 +73,13 @@ class GlobalOrder:
     def batch(self, step: int) -> np.ndarray:
         """Positions in the split, int64 ``(batch_size,)``, of the clips of a step."""
         first = step % self.steps_per_epoch * self.batch_size
-        return _permutation(self.num_clips, self.seed, self.epoch_of(step))[first : first + self.batch_size]
+        order = _permutation(self.num_clips, self.seed, self.epoch_of(step), self.windows)
+        return order[first : first + self.batch_size]
 
 
 @lru_cache(maxsize=2)
-def _permutation(num_clips: int, seed: int, epoch: int) -> np.ndarray:
-    order = np.random.Generator(np.random.PCG64([seed, epoch])).permutation(num_clips)
+def _permutation(num_clips: int, seed: int, epoch: int, windows: Windows | None) -> np.ndarray:
+    order = shuffled(np.arange(num_clips), np.random.Generator(np.random.PCG64([seed, epoch])), windows)
     order.setflags(write=False)  # it is shared by all who ask for it
     return order
 

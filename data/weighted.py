@@ -8,6 +8,7 @@ import numpy as np
 from data.codes import SETS
 from data.errors import DataError
 from data.labels import LabelTable
+from data.sampler import Windows, shuffled
 
 MOST_WEIGHT = 10.0
 """Of the rarest labels over the most frequent one: a few clips that come a hundred times are learned by heart."""
@@ -26,12 +27,13 @@ class WeightedOrder:
         weights: ``(N,)``, at least 0, in any unit; a clip of weight 0 never comes.
         batch_size: B, of the global batch; may be greater than N.
         seed: of the order.
+        windows: where not all clips are shuffled at once.
 
     Raises:
         DataError: there are no clips, or weights that nothing can be drawn by.
     """
 
-    def __init__(self, weights: np.ndarray, batch_size: int, seed: int):
+    def __init__(self, weights: np.ndarray, batch_size: int, seed: int, windows: Windows | None = None):
         weights = np.asarray(weights, dtype=np.float64)
         if weights.ndim != 1 or not len(weights):
             raise DataError(f"a weight for each clip was expected, found an array of {weights.shape}; give some clips")
@@ -42,7 +44,7 @@ class WeightedOrder:
             )
         if batch_size < 1:
             raise DataError(f"a batch should hold a clip or more, {batch_size} asked for; choose another --batch_size")
-        self.batch_size, self.seed = batch_size, seed
+        self.batch_size, self.seed, self.windows = batch_size, seed, windows
         self._ends = np.cumsum(weights / weights.sum())  # of the clips on the line
         self._last = int(np.flatnonzero(weights)[-1])
         self._drawn: tuple[int, np.ndarray] | None = None  # the epoch that was asked for last
@@ -59,9 +61,10 @@ class WeightedOrder:
     def batch(self, step: int) -> np.ndarray:
         """Positions in the split, int64 ``(B,)``; a clip may occur several times."""
         epoch, number = divmod(step, self.steps_per_epoch)
-        if self._drawn is None or self._drawn[0] != epoch:
-            self._drawn = epoch, self._sample(epoch)
-        return self._drawn[1][number * self.batch_size : (number + 1) * self.batch_size]
+        drawn = self._drawn
+        if drawn is None or drawn[0] != epoch:
+            drawn = self._drawn = epoch, self._sample(epoch)  # a thread that reads ahead may put another in its place
+        return drawn[1][number * self.batch_size : (number + 1) * self.batch_size]
 
     def describe(self) -> str:
         """What an epoch is made of, in words."""
@@ -77,7 +80,7 @@ class WeightedOrder:
         points = (generator.random() + np.arange(count)) / count
         # Rounding may leave the last clip that weighs something short of 1, and a point behind it.
         positions = np.minimum(np.searchsorted(self._ends, points, side="right"), self._last)
-        drawn = generator.permutation(positions).astype(np.int64)
+        drawn = shuffled(positions, generator, self.windows).astype(np.int64)
         drawn.setflags(write=False)  # it is shared by all batches of the epoch
         return drawn
 
