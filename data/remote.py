@@ -92,6 +92,12 @@ class RemotePack(Pack):
         with self._opened_manifest() as file:
             return file.read(["checksum"])["checksum"].combine_chunks()
 
+    def describe_fetching(self) -> str:
+        """Where its sound comes from and goes to, in words."""
+        size, room = sum(self.info.shard_bytes) / 2**30, self.cache.max_bytes / 2**30
+        how = "" if self.fits else "; not all of it fits: --shuffle_blocks reads ahead, else each clip is fetched alone"
+        return f"{self.place}, {size:.3g} GiB, into {self.cache.root}, at most {room:.3g} GiB{how}"
+
     def plan(self, blocks: Iterable[int]) -> None:
         """Says which blocks are read next: they stay in the cache, and are fetched whole by who needs them first."""
         self._planned = frozenset(blocks)

@@ -38,6 +38,7 @@ from checkpoints.lifecycle import open_run
 from checkpoints.loop import describe_device, use_cores
 from checkpoints.run import RunFolder
 from checkpoints.weights import WINDOW_SECONDS, find_backbone, window_of
+from data.block_cache import DEFAULT_GIB
 from data.errors import DataError
 from data.labels import LabelTable
 from data.opening import OFFLINE_PACK, open_pack
@@ -68,12 +69,12 @@ SPLITS = ("train", "validation", "test")
 class Config:
     """Settings of a probe."""
 
-    data: Path = OFFLINE_PACK
-    """Folder of the pack; the offline pack is rendered if packs/gm is not there."""
+    data: str = str(OFFLINE_PACK)
+    """Folder of the pack, or a URL as s3://bucket/pack; the offline pack is rendered if packs/gm is not there."""
     sources: list[str] | None = None
     """Clips that take part, by how their ids begin, as [openmic] or [gm/*/band]; all by default, of the offline pack
     its bands and what is no instrument."""
-    test_data: Path | None = None
+    test_data: str | None = None
     """Pack whose clips are tested, all of them where it has no test split; the test split of --data by default."""
     protocol: Literal["none", "irmas", "openmic"] = "none"
     """Train and test as the published numbers of a data set were made, see finetune/protocols.py."""
@@ -110,6 +111,8 @@ class Config:
     """Of an ensemble: a weighted mean of calibrated probabilities, or logistic regression on the logits of both."""
     cache: Path = Path("runs/features")
     """Folder that keeps features and embeddings."""
+    cache_gib: float = DEFAULT_GIB
+    """Room on this machine for what is fetched of packs at URLs, in GiB, below $LUTHIER_CACHE or ~/.cache/luthier."""
     processes: int | None = None
     """That compute classic features; one for each core by default, 0 computes them in this one."""
     seed: int = 0
@@ -152,7 +155,7 @@ def main(config: Config) -> RunFolder:
     use_cores(accelerator, config.cpu_threads)
     set_seed(config.seed)
     asked = config.fine_tuning()
-    pack = open_pack(config.data, accelerator)
+    pack = open_pack(config.data, accelerator, config.cache_gib)
     table = table_of(asked, pack)
     rows, parts = rows_of(asked, pack, table), parts_of(config, asked, pack)
     fine_tuned = FineTuned.load(config.ensemble, accelerator.device) if config.ensemble else None
@@ -213,7 +216,7 @@ def parts_of(config: Config, asked: adapters.Config, pack: Pack) -> dict[str, Pa
     Raises:
         DataError: a split is empty, or a pack is of another rate.
     """
-    other = Pack.open(config.test_data) if config.test_data else None
+    other = Pack.open(config.test_data, config.cache_gib) if config.test_data else None
     for one in (pack, other or pack):
         if one.info.rate != RATE:
             raise DataError(f"sound at {RATE} Hz was expected, {one.folder} has {one.info.rate}; prepare it anew")

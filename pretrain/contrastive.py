@@ -43,6 +43,7 @@ from checkpoints.state import Progress
 from checkpoints.weights import find_backbone
 from data.augment import Augmentation
 from data.balanced import BalancedOrder
+from data.block_cache import DEFAULT_GIB
 from data.draws import uniform_of_keys
 from data.errors import DataError
 from data.labels import LabelTable
@@ -70,8 +71,8 @@ STREAMS = 4  # of a clip's keys: augmentation, masks, patchout, what a miner dra
 class Config:
     """Settings of a contrastive run."""
 
-    data: Path = OFFLINE_PACK
-    """Folder of the pack; the offline pack is rendered if packs/gm is not there."""
+    data: str = str(OFFLINE_PACK)
+    """Folder of the pack, or a URL as s3://bucket/pack; the offline pack is rendered if packs/gm is not there."""
     backbone: Literal["ast", "wav2vec2", "wav2vec2-cnn", "cnn"] = "ast"
     """Spectrogram transformer, Wav2Vec2 whole or its convolutions alone, or a ConvNeXt on the log-mel."""
     preset: Literal["tiny", "small", "base"] = "tiny"
@@ -152,6 +153,8 @@ class Config:
     """Run folder; runs/contrastive_OBJECTIVE_TIME by default."""
     resume: str | None = None
     """Run folder to go on with; 'newest', or nothing, is the newest in runs/; 'auto' is --out, once it has a state."""
+    cache_gib: float = DEFAULT_GIB
+    """Room on this machine for what is fetched of packs at URLs, in GiB, below $LUTHIER_CACHE or ~/.cache/luthier."""
     num_workers: int = 0
     """Processes that read ahead; 0 reads between steps, which a local disk keeps up with."""
     log_every: int = 10
@@ -162,7 +165,7 @@ class Config:
     """Training clips that kNN and linear probes learn from."""
     test_clips: int = 768
     """Clips of other timbres that are tested."""
-    probe_data: Path | None = None
+    probe_data: str | None = None
     """Pack of other timbres, as of another SoundFont, to test on; the validation split by default."""
     save_minutes: float = 5.0
     """Minutes between states to resume from; 0 saves one after every step."""
@@ -224,7 +227,7 @@ def main(config: Config) -> RunFolder:
     """Trains, evaluates and saves; returns the run folder."""
     accelerator = open_accelerator(config.log_with, timeout_minutes=config.timeout_minutes)
     use_cores(accelerator, config.cpu_threads)
-    pack = open_pack(config.data, accelerator)
+    pack = open_pack(config.data, accelerator, config.cache_gib)
     rows = pack.rows("train")
     order = BalancedOrder(
         pack, rows, config.batch_size, config.clips_per_class, config.non_instrument_share, config.seed
@@ -252,7 +255,7 @@ def main(config: Config) -> RunFolder:
     name = f"contrastive_{'_'.join(weights)}_{time.strftime('%Y%m%d-%H%M%S')}"
     run = open_run(accelerator, RECIPE, as_yaml_values(config), config.out or Path("runs") / name, bool(config.resume))
     announce(config, accelerator, run, pack, model, init, order, num_steps)
-    other = Pack.open(config.probe_data) if config.probe_data else None
+    other = Pack.open(config.probe_data, config.cache_gib) if config.probe_data else None
     evaluation = EmbeddingEvaluation(accelerator, pack, other, num_samples, config.probe_clips, config.test_clips)
     evaluation.measure_fixed_lines(whole.network)
     if classes and config.class_distance == "centroids":

@@ -38,7 +38,9 @@ from checkpoints.run import RunFolder
 from checkpoints.sharding import WholeNetwork, clip_gradients, prepare
 from checkpoints.state import Progress
 from checkpoints.weights import find_backbone
+from data.ahead import windows_of
 from data.augment import Augmentation
+from data.block_cache import DEFAULT_GIB
 from data.errors import DataError
 from data.labels import LabelTable
 from data.loader import TrainBatches
@@ -62,8 +64,8 @@ IDENTITY = ("backbone", "preset", "init", "clip_seconds", "patch_size", "clones"
 class Config:
     """Settings of a masked-autoencoder run."""
 
-    data: Path = OFFLINE_PACK
-    """Folder of the pack; the offline pack is rendered if packs/gm is not there."""
+    data: str = str(OFFLINE_PACK)
+    """Folder of the pack, or a URL as s3://bucket/pack; the offline pack is rendered if packs/gm is not there."""
     backbone: Literal["ast", "cnn"] = "ast"
     """Kind of encoder: ast, or timm's ConvNeXt with masked convolutions."""
     preset: Literal["tiny", "small", "base"] = "tiny"
@@ -122,6 +124,11 @@ class Config:
     """Run folder; runs/mae_PRESET_TIME by default."""
     resume: str | None = None
     """Run folder to go on with; 'newest', or nothing, is the newest in runs/; 'auto' is --out, once it has a state."""
+    cache_gib: float = DEFAULT_GIB
+    """Room on this machine for what is fetched of packs at URLs, in GiB, below $LUTHIER_CACHE or ~/.cache/luthier."""
+    shuffle_blocks: int | None = None
+    """Shuffles the clips of so many blocks of 64 MiB at a time, so that a pack at a URL may be larger than --cache_gib;
+    all at once by default."""
     num_workers: int = 0
     """Processes that read ahead; 0 reads between steps, which a local disk keeps up with."""
     log_every: int = 40
@@ -132,7 +139,7 @@ class Config:
     """Validation clips on which the masked error is measured."""
     probe_clips: int = 1024
     """Training clips that kNN and linear probe learn from; half as many are tested. 0 leaves probes out."""
-    probe_data: Path | None = None
+    probe_data: str | None = None
     """Pack of other timbres, as of another SoundFont, to test the probes on; the validation split by default."""
     probe_pooling: Literal["mean", "class_token", "mean_layers", "mean_max_layers"] = "mean"
     """Tokens to embedding for the probes: mean of the last layer, class token, mean (and maximum) over all layers."""
@@ -154,7 +161,8 @@ class Config:
             self.patch_size = PATCH_SIZES[self.backbone]
         positive = ("clip_seconds", "patch_size", "clones", "batch_size", "accumulation", "lr", "log_every",
                     "eval_clips", "keep_states", "max_bad_steps", "max_grad_norm", "timeout_minutes")  # fmt: skip
-        optional = ("steps", "epochs", "cpu_threads", "decoder_width", "decoder_depth", "decoder_heads")
+        optional = ("steps", "epochs", "cpu_threads", "decoder_width", "decoder_depth", "decoder_heads",
+                    "shuffle_blocks")  # fmt: skip
         for name in (*positive, *optional):
             value = getattr(self, name)
             if not (value is None and name in optional) and not value > 0:
@@ -184,9 +192,9 @@ def main(config: Config) -> RunFolder:
     """Trains, evaluates and saves; returns the run folder."""
     accelerator = open_accelerator(config.log_with, config.accumulation, config.timeout_minutes)
     use_cores(accelerator, config.cpu_threads)
-    pack = open_pack(config.data, accelerator)
+    pack = open_pack(config.data, accelerator, config.cache_gib)
     rows = pack.rows("train")
-    order = GlobalOrder(len(rows), config.batch_size, config.seed)
+    order = GlobalOrder(len(rows), config.batch_size, config.seed, windows_of(pack, rows, config.shuffle_blocks))
     share = Share(accelerator.process_index, accelerator.num_processes, config.accumulation)
     from_epochs = max(1, round(config.epochs * order.steps_per_epoch)) if config.epochs else None
     num_steps = config.steps or from_epochs or DEFAULT_STEPS
@@ -209,13 +217,15 @@ def main(config: Config) -> RunFolder:
     name = f"mae_{config.preset}_{time.strftime('%Y%m%d-%H%M%S')}"
     run = open_run(accelerator, RECIPE, as_yaml_values(config), config.out or Path("runs") / name, bool(config.resume))
     announce(config, accelerator, run, pack, model, order, share, num_steps)
-    other = Pack.open(config.probe_data) if config.probe_data else None
+    other = Pack.open(config.probe_data, config.cache_gib) if config.probe_data else None
     untrained = model.encoder.untrained_twin().to(accelerator.device) if config.init else whole.network.encoder
     evaluation = Evaluation(
         accelerator, pack, whole.network, untrained, mask, config.target, config.eval_clips,
         ProbeClips.choose(pack, config.probe_clips, other), config.probe_pooling,
     )  # fmt: skip
     progress = Progress(0, {name: str(getattr(config, name)) for name in IDENTITY} | {"pack": pack.fingerprint})
+    if config.shuffle_blocks:
+        progress.identity["shuffle_blocks"] = config.shuffle_blocks
     progress.counters["skipped_steps"] = 0
     if config.resume:
         progress = restore(accelerator, run, progress, model, optimizer.optimizer, average)
