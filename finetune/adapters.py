@@ -40,6 +40,7 @@ from checkpoints.sharding import WholeNetwork, clip_gradients, prepare
 from checkpoints.shipped import UNTRAINED
 from checkpoints.state import Progress
 from data.augment import Augmentation
+from data.block_cache import DEFAULT_GIB
 from data.errors import DataError
 from data.loader import TrainBatches
 from data.mixing import Mixing
@@ -81,12 +82,12 @@ STREAMS = 2  # of a clip's keys: augmentation, patchout
 class Config:
     """Settings of a fine-tuning run."""
 
-    data: Path = OFFLINE_PACK
-    """Folder of the pack; the offline pack is rendered if packs/gm is not there."""
+    data: str = str(OFFLINE_PACK)
+    """Folder of the pack, or a URL as s3://bucket/pack; the offline pack is rendered if packs/gm is not there."""
     sources: list[str] | None = None
     """Clips that take part, by how their ids begin, as [openmic] or [gm/*/band]; all by default, of the offline pack
     its bands and what is no instrument."""
-    test_data: Path | None = None
+    test_data: str | None = None
     """Pack whose clips are tested, all of them where it has no test split; the test split of --data by default."""
     protocol: Literal["none", "irmas", "openmic"] = "none"
     """Train and test as the published numbers of a data set were made, see finetune/protocols.py."""
@@ -180,6 +181,11 @@ class Config:
     """Run folder; runs/METHOD_TIME by default."""
     resume: str | None = None
     """Run folder to go on with; 'newest', or nothing, is the newest in runs/; 'auto' is --out, once it has a state."""
+    cache_gib: float = DEFAULT_GIB
+    """Room on this machine for what is fetched of packs at URLs, in GiB, below $LUTHIER_CACHE or ~/.cache/luthier."""
+    shuffle_blocks: int | None = None
+    """Shuffles the clips of so many blocks of 64 MiB at a time, so that a pack at a URL may be larger than --cache_gib;
+    all at once by default."""
     num_workers: int = 0
     """Processes that read ahead; 0 reads between steps, which a local disk keeps up with."""
     log_every: int = 10
@@ -201,7 +207,7 @@ class Config:
         positive = ("clip_seconds", "batch_size", "accumulation", "head_hidden", "sections", "head_lr", "log_every",
                     "keep_states", "max_bad_steps", "max_grad_norm", "eval_clips", "label_share",
                     "timeout_minutes")  # fmt: skip
-        optional = ("steps", "epochs", "cpu_threads", "lr")
+        optional = ("steps", "epochs", "cpu_threads", "shuffle_blocks", "lr")
         for name in (*positive, *optional):
             value = getattr(self, name)
             if not (value is None and name in optional) and not value > 0:
@@ -253,13 +259,13 @@ def main(config: Config) -> RunFolder:
     if config.method == "adalora":
         refuse_shards(accelerator, "--method adalora")
     use_cores(accelerator, config.cpu_threads)
-    pack = open_pack(config.data, accelerator)
-    other = Pack.open(config.test_data) if config.test_data else None
+    pack = open_pack(config.data, accelerator, config.cache_gib)
+    other = Pack.open(config.test_data, config.cache_gib) if config.test_data else None
     table, terms, assume_complete = table_of(config, pack), config.terms(), frozenset(config.assume_complete)
     rows = rows_of(config, pack, table)
     specs = specs_of(config, table, rows, accelerator)
     share = Share(accelerator.process_index, accelerator.num_processes, config.accumulation)
-    order = order_of(config, table, rows, accelerator.num_processes * config.accumulation)
+    order = order_of(config, pack, table, rows, accelerator.num_processes * config.accumulation)
     share.per_device(order.batch_size)  # says what is wrong with the batch size
     from_epochs = max(1, round(config.epochs * order.steps_per_epoch)) if config.epochs else None
     num_steps = config.steps or from_epochs or DEFAULT_STEPS
@@ -290,6 +296,8 @@ def main(config: Config) -> RunFolder:
     announce(config, accelerator, run, pack, model, order, len(rows), num_steps, init, start)
     evaluation = Evaluation(config, accelerator, run, whole.network.model, pack, other)
     progress = Progress(0, {name: str(getattr(config, name)) for name in IDENTITY} | {"pack": pack.fingerprint})
+    if config.shuffle_blocks:
+        progress.identity["shuffle_blocks"] = config.shuffle_blocks
     progress.counters |= {"skipped_steps": 0, "best_score": -1.0, "since_best": 0}
     if config.resume:
         progress = restore(accelerator, run, progress, trainable, optimizer.optimizer, average)

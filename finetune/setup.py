@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from checkpoints.loop import describe_device
 from checkpoints.run import RunFolder
 from checkpoints.shipped import PRETRAINING, starting_point
 from checkpoints.weights import find_backbone, save_backbone
+from data.ahead import windows_of
 from data.errors import DataError
 from data.label_share import share_of_labels
 from data.labels import LabelTable
@@ -41,7 +43,7 @@ OFFLINE_SOURCES = ["gm/*/band", "gm/*/effect", "gm/noise"]
 def sources_of(config: "Config") -> list[str]:
     """Beginnings of the ids of the clips that take part; all if there are none."""
     if config.sources is None:
-        return OFFLINE_SOURCES if config.data == OFFLINE_PACK else []
+        return OFFLINE_SOURCES if Path(config.data) == OFFLINE_PACK else []
     return config.sources
 
 
@@ -112,18 +114,20 @@ def specs_of(config: "Config", table: LabelTable, rows: np.ndarray, accelerator:
     return kept
 
 
-def order_of(config: "Config", table: LabelTable, rows: np.ndarray, parts: int) -> GlobalOrder | WeightedOrder:
+def order_of(
+    config: "Config", pack: Pack, table: LabelTable, rows: np.ndarray, parts: int
+) -> GlobalOrder | WeightedOrder:
     """Which clips each global batch holds; of fewer clips than a batch, all of them.
 
     Args:
         parts: processes x micro-batches, which a batch is shared out over.
     """
-    batch_size = config.batch_size
+    batch_size, windows = config.batch_size, windows_of(pack, rows, config.shuffle_blocks)
     if config.balance != "none":
-        return WeightedOrder(balancing_weights(table, rows, config.balance), batch_size, config.seed)
+        return WeightedOrder(balancing_weights(table, rows, config.balance), batch_size, config.seed, windows)
     if len(rows) < batch_size:
         batch_size = max(parts, len(rows) // parts * parts)
-    return GlobalOrder(len(rows), batch_size, config.seed)
+    return GlobalOrder(len(rows), batch_size, config.seed, windows)
 
 
 def find_init(config: "Config") -> str | None:
