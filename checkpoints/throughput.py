@@ -9,6 +9,7 @@ count nothing.
 import resource
 import sys
 import time
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
@@ -93,12 +94,12 @@ def _product_seconds(side: int, device: torch.device, dtype: torch.dtype) -> flo
 def memory_peak(device: torch.device) -> float:
     """GiB: on a CUDA device the most that tensors took; on a CPU the most that this process held, and its workers hold.
 
-    Of this process that is resident memory, mapped pages of a pack included; of its children, as they are now, what
+    Of this process that is resident memory, mapped pages of a pack included; of its data workers, as they are now, what
     each has to itself.
     """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / GIB
-    return (_own_peak() + sum(map(_own_memory, psutil.Process().children(recursive=True)))) / GIB
+    return (_own_peak() + sum(_own_memory(worker.pid) for worker in active_children())) / GIB
 
 
 def _own_peak() -> int:
@@ -109,9 +110,9 @@ def _own_peak() -> int:
     return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _own_memory(process: psutil.Process) -> int:
+def _own_memory(pid: int) -> int:
     try:
-        return process.memory_full_info().uss
+        return psutil.Process(pid).memory_full_info().uss
     except psutil.Error:  # it has ended, or is another user's
         return 0
 

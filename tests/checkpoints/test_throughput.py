@@ -1,8 +1,8 @@
 """What a step is said to cost, and that saying so changes nothing."""
 
-import subprocess
-import sys
+import multiprocessing
 import time
+from multiprocessing.connection import Connection
 
 import psutil
 import pytest
@@ -16,6 +16,14 @@ from checkpoints.throughput import GIB, Arithmetic, matrix_rate, memory_peak
 
 CPU = torch.device("cpu")
 ROWS, WIDE = 5, 7
+
+
+def hold(end: Connection, size: int) -> None:
+    """What a worker does: it holds memory until it is told to stop."""
+    held = bytearray(b"1") * size
+    end.send("held")
+    end.recv()
+    del held
 
 
 def operations_of(block) -> int:
@@ -100,15 +108,15 @@ def test_memory_counts_what_was_given_back_and_what_workers_hold():
     torch.ones(GIB // 4 // 4)
     before = memory_peak(CPU)
     assert before > resident + 0.24
-    worker = subprocess.Popen(
-        [sys.executable, "-c", "held = bytearray(b'1') * (1 << 27); print('ready', flush=True); input()"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    )  # fmt: skip
+    here, there = multiprocessing.get_context("fork").Pipe()
+    worker = multiprocessing.get_context("fork").Process(target=hold, args=(there, 1 << 27))
+    worker.start()
     try:
-        assert worker.stdout.readline() == b"ready\n"
+        assert here.recv() == "held"
         assert memory_peak(CPU) > before + 0.125
     finally:
-        worker.communicate(b"\n")
+        here.send("enough")
+        worker.join()
 
 
 def test_a_clock_counts_the_first_step_once_and_says_so(capsys):
