@@ -7,6 +7,7 @@ belongs to the recipe's own flags, and a setting of the former that would change
 import os
 from collections.abc import Sequence
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, ProjectConfiguration, str_to_bool
 
@@ -25,7 +26,8 @@ def open_accelerator(
 ) -> Accelerator:
     """Starts Accelerate with TensorBoard and whatever else logs.
 
-    Under gloo a configuration that asks for FSDP2 gets it; Accelerate by itself would quietly replicate the network.
+    Several processes without a GPU talk through gloo, where Accelerate by itself would let each train alone, and a
+    configuration that asks for FSDP2 gets it there, where Accelerate would quietly replicate the network.
 
     Args:
         log_with: trackers of Accelerate besides TensorBoard.
@@ -35,7 +37,9 @@ def open_accelerator(
     Raises:
         CheckpointError: Accelerate's configuration asks for what no recipe does, or what this one does otherwise.
     """
+    num_processes = int(os.environ.get("WORLD_SIZE", 1))
     accelerator = Accelerator(
+        cpu=num_processes > 1 and not torch.accelerator.is_available(),
         gradient_accumulation_steps=accumulation,
         log_with=["tensorboard", *(log_with or [])],
         kwargs_handlers=[waiting_at_most(timeout_minutes)],
