@@ -26,3 +26,8 @@ def spread(rows: np.ndarray, label: np.ndarray, group: np.ndarray, size: int) ->
         queue[place] for place in range(max(map(len, queues), default=0)) for queue in queues if place < len(queue)
     ]
     return np.sort(np.array(rounds[:size], dtype=np.int64))
+
+
+def some(rows: np.ndarray, size: int) -> np.ndarray:
+    """Takes at most `size` of some rows, whatever they are, always the same ones; sorted."""
+    return np.sort(np.random.default_rng(0).permutation(rows)[:size])

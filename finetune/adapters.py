@@ -59,6 +59,7 @@ from finetune.setup import (
     build_model,
     find_init,
     groups_of,
+    head_start_of,
     order_of,
     rows_of,
     save_base,
@@ -71,7 +72,7 @@ ERRORS = (CheckpointError, DataError)
 DEFAULT_STEPS = 240
 IDENTITY = (
     "backbone", "init", "method", "sources", "clip_seconds", "batch_size", "label_share", "predominant_only",
-    "assume_complete", "head_form", "pooling", "protocol", "seed",
+    "assume_complete", "head_form", "head_start", "pooling", "protocol", "seed",
 )  # fmt: skip
 """Settings that a run cannot change when it is resumed."""
 LOSSES = ("bce", "focal", "cross_entropy", "focal_cross_entropy")
@@ -111,6 +112,9 @@ class Config:
     """Width of each class's own network, of deep heads."""
     sections: int = 1
     """Parts of the embedding that share out the classes; for mobilenets their number."""
+    head_start: Literal["probe", "random"] = "probe"
+    """What linear heads of a fixed pooling start from: a linear probe of the backbone as it is, see
+    finetune/head_start.py, or noise; other heads start from noise."""
     pooling: Literal["mean", "class_token", "mean_layers", "mean_max_layers", "attentive"] = "mean"
     """Tokens to embedding."""
     head_weights: dict[str, float] = field(default_factory=dict)
@@ -279,6 +283,7 @@ def main(config: Config) -> RunFolder:
     model = build_model(
         config, pack, init, specs, num_steps, lambda base: save_base(base, run, accelerator, bool(config.resume))
     )
+    start = head_start_of(config, model, pack, table, rows, accelerator)
     model.backbone.use_attention(attention_for(accelerator.device.type, mixed_dtype(accelerator)))
     trainable = Trained(model, len(specs) if terms.is_uncertainty_weighted else 0)
     optimizer = torch.optim.AdamW(groups_of(config, trainable), betas=(0.9, 0.98), fused=True)
@@ -301,6 +306,8 @@ def main(config: Config) -> RunFolder:
     progress.counters |= {"skipped_steps": 0, "best_score": -1.0, "since_best": 0}
     if config.resume:
         progress = restore(accelerator, run, progress, trainable, optimizer.optimizer, average)
+        if not (run.heads / "heads.json").is_file():
+            progress.counters["best_score"] = -1.0  # the network that reached it is lost
     start_trackers(accelerator, run, as_yaml_values(config), progress.step)
     eval_every = -(-num_steps // 6) if config.eval_every is None else config.eval_every
 
@@ -362,14 +369,14 @@ def main(config: Config) -> RunFolder:
             values |= {"grad_norm": norm.item(), "lr": optimizer.param_groups[0]["lr"]} | clock.lap()
             report(accelerator, run, bar, progress, order.batch_size, values)
         if is_last or (eval_every and progress.step % eval_every == 0):
-            with clock.paused():
+            with clock.paused(), whole.shown(average):
                 scores = evaluation(progress)
                 report(accelerator, run, bar, progress, order.batch_size, scores, describe)
             is_over = agreed(accelerator, 0 < config.patience <= progress.counters["since_best"])[0]
         # Between bad steps nothing is saved: the last good state is that from before them.
         must_stop, must_save = agreed(accelerator, stop.received, is_good and clock.is_time_to_save())
         if is_last or is_over or must_stop or must_save:
-            with clock.paused(), whole.shown(average):
+            with clock.paused():
                 store(accelerator, run, progress, trainable, optimizer.optimizer, average, config.keep_states)
             clock.saved()
         if must_stop:

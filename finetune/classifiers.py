@@ -47,7 +47,24 @@ class Clips(NamedTuple):
 
 
 def fit_logistic(clips: Clips, specs: Sequence[HeadSpec], seed: int, device: torch.device, c: float) -> Fitted:
-    """Logistic regression of all classes of all heads, solved as one problem by L-BFGS.
+    """Logistic regression of all classes of all heads, see `logistic_weights`.
+
+    Args:
+        seed: is not needed, the problem has one solution.
+        device: where it is solved.
+    """
+    weight, bias = logistic_weights(clips, specs, device, c)
+    sizes = [len(spec.classes) for spec in specs]
+
+    def logits(features: np.ndarray) -> dict[str, Tensor]:
+        found = torch.addmm(bias, torch.from_numpy(features), weight).split(sizes, dim=1)
+        return {spec.name: own for spec, own in zip(specs, found, strict=True)}
+
+    return logits
+
+
+def logistic_weights(clips: Clips, specs: Sequence[HeadSpec], device: torch.device, c: float) -> tuple[Tensor, Tensor]:
+    """Logistic regressions of all classes of all heads, solved as one problem by L-BFGS.
 
         sum over heads, classes and clips of what is known of the cross-entropy  +  |W|^2 / (2 c)
 
@@ -55,8 +72,10 @@ def fit_logistic(clips: Clips, specs: Sequence[HeadSpec], seed: int, device: tor
     each gets what `sklearn.linear_model.LogisticRegression` finds with ``C=c``.
 
     Args:
-        seed: is not needed, the problem has one solution.
         device: where it is solved.
+
+    Returns:
+        W ``(E, C)`` and the biases ``(C,)``, the classes of all heads behind one another, on the CPU.
     """
     features = torch.from_numpy(clips.features).to(device)  # (N, E)
     targets = {name: Target(*(part.to(device) for part in target)) for name, target in clips.targets.items()}
@@ -79,13 +98,7 @@ def fit_logistic(clips: Clips, specs: Sequence[HeadSpec], seed: int, device: tor
         return mean
 
     optimizer.step(objective)
-    weight, bias = weight.detach().cpu(), bias.detach().cpu()
-
-    def logits(features: np.ndarray) -> dict[str, Tensor]:
-        found = torch.addmm(bias, torch.from_numpy(features), weight).split(sizes, dim=1)
-        return {spec.name: own for spec, own in zip(specs, found, strict=True)}
-
-    return logits
+    return weight.detach().cpu(), bias.detach().cpu()
 
 
 def each_head(fit: Callable[..., Answers]) -> Callable[..., Fitted]:

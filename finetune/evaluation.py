@@ -18,6 +18,7 @@ from checkpoints.state import Progress
 from data.labels import LabelTable
 from data.pack import Pack
 from data.selection import selected_rows
+from data.spread import some
 from data.windows import windows_of
 from finetune.figures import figures_of
 from finetune.methods import count_trainable
@@ -48,7 +49,7 @@ class Evaluation:
         self.pack, self.validated = pack, selected_rows(pack, "validation", sources_of(config))
         self.tested, self.test_rows = tested_clips(config, pack, other)
         if accelerator.is_main_process:
-            source = "" if other is None else f" of {other.folder}"
+            source = "" if other is None else f" of {other.place}"
             accelerator.print(
                 f"scored   {len(self.validated)} validation clips, {len(self.test_rows)} test clips{source}"
             )
@@ -57,7 +58,7 @@ class Evaluation:
         """Scores the network as it is; keeps it if it is the best. Returns scores, empty but on the main process."""
         values: dict[str, float] = {}
         if self.accelerator.is_main_process:
-            values = self._scores(self.model, self.pack, _spread(self.validated, self.config.eval_clips))
+            values = self._scores(self.model, self.pack, some(self.validated, self.config.eval_clips))
             if values:
                 values["validation_score"] = mean_score(values)
             is_best = not values or values["validation_score"] > progress.counters["best_score"]
@@ -134,11 +135,6 @@ def mean_score(values: dict[str, float]) -> float:
     """What a run is judged by: mean average precision, or accuracy, in the mean over heads."""
     main = [value for key, value in values.items() if key.endswith(("_map", "_accuracy"))]
     return sum(main) / len(main) if main else 0.0
-
-
-def _spread(rows: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` of the rows, drawn once and for all."""
-    return np.sort(np.random.default_rng(0).permutation(rows)[:count])
 
 
 @torch.no_grad()

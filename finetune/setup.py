@@ -26,6 +26,7 @@ from data.predominant import PredominantTable
 from data.sampler import GlobalOrder
 from data.selection import selected_rows
 from data.weighted import WeightedOrder, balancing_weights
+from finetune.head_start import start_heads, why_random
 from finetune.heads import HeadSpec
 from finetune.methods import METHODS, adapt, count_trainable
 from finetune.model import FineTuned
@@ -60,7 +61,7 @@ def rows_of(config: "Config", pack: Pack, table: LabelTable) -> np.ndarray:
     """
     rows = selected_rows(pack, "train", sources_of(config))
     if len(rows) == 0:
-        raise DataError(f"{pack.folder} has no training clips of {', '.join(sources_of(config))}; give other --sources")
+        raise DataError(f"{pack.place} has no training clips of {', '.join(sources_of(config))}; give other --sources")
     return rows if config.label_share == 1 else share_of_labels(table, rows, config.label_share, config.seed)
 
 
@@ -184,6 +185,20 @@ def save_base(backbone: Backbone, run: RunFolder, accelerator: Accelerator, is_r
     accelerator.wait_for_everyone()
 
 
+def head_start_of(
+    config: "Config", model: FineTuned, pack: Pack, table: LabelTable, rows: np.ndarray, accelerator: Accelerator
+) -> str:
+    """Starts the heads, unless a resumed run has its own, and says from what, in words."""
+    reason = "--head_start says so" if config.head_start == "random" else why_random(model)
+    if reason:
+        return f"noise: {reason}"
+    if config.resume:
+        return "a linear probe, before the run was interrupted"
+    validated = selected_rows(pack, "validation", sources_of(config))
+    complete = frozenset(config.assume_complete)
+    return start_heads(model, pack, table, rows, validated, complete, accelerator.device).describe()
+
+
 def groups_of(config: "Config", trainable: Trained) -> list[dict[str, Any]]:
     """Parameter groups with their ``part``, ``backbone`` or ``heads``, and its ``peak`` learning rate."""
     backbone_lr = config.lr or METHODS[config.method].learning_rate
@@ -199,7 +214,7 @@ def groups_of(config: "Config", trainable: Trained) -> list[dict[str, Any]]:
 
 def announce(
     config: "Config", accelerator: Accelerator, run: RunFolder, pack: Pack, model: FineTuned,
-    order: GlobalOrder | WeightedOrder, num_rows: int, num_steps: int, init: str | None,
+    order: GlobalOrder | WeightedOrder, num_rows: int, num_steps: int, init: str | None, head_start: str,
 ) -> None:  # fmt: skip
     """Says once what will be done."""
     trained, total = count_trainable(model.backbone)
@@ -212,7 +227,7 @@ def announce(
         f"clips    {num_rows} to learn from, {config.clip_seconds:g} s of each\n"
         f"model    {config.backbone}: {base / 1e6:.2f} M parameters; {config.method} trains {trained / 1e6:.3f} M "
         f"({trained / base:.2%}), heads {heads / 1e6:.3f} M\n"
-        f"heads    {told}; {config.head_form}, pooling {config.pooling}\n"
+        f"heads    {told}; {config.head_form}, pooling {config.pooling}; start from {head_start}\n"
         + (f"order    {order.describe()}\n" if isinstance(order, WeightedOrder) else "")
         + f"steps    {num_steps} ({num_steps / order.steps_per_epoch:.2f} epochs) of {order.batch_size} clips on "
         f"{accelerator.num_processes} process(es); learning rate "
