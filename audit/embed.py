@@ -38,6 +38,7 @@ from checkpoints.config import parse_config, run_command
 from checkpoints.errors import CheckpointError
 from checkpoints.files import cannot_write, remove, replacing
 from checkpoints.loop import describe_device, mixed_dtype, use_cores
+from data.block_cache import DEFAULT_GIB
 from data.errors import DataError
 from data.pack import Pack
 
@@ -55,8 +56,8 @@ class Config:
 
     run: str
     """Run folder, backbone's folder, the name of weights that ship, or an id on the Hub."""
-    pack: Path
-    """Folder of the pack."""
+    pack: str
+    """Folder of the pack, or a URL as s3://bucket/pack."""
     out: Path | None = None
     """Folder to write; RUN/embeddings/PACK by default, runs/NAME/embeddings/PACK for a name or an id."""
     pooling: Literal["mean", "class_token", "mean_layers", "mean_max_layers", "attentive"] | None = None
@@ -69,11 +70,13 @@ class Config:
     """What is heard at a time; by default what the run was trained on."""
     batch_size: int | None = None
     """Windows at once in each process; 32 on a CPU and 128 on a GPU by default."""
+    cache_gib: float = DEFAULT_GIB
+    """Room on this machine for what is fetched of packs at URLs, in GiB, below $LUTHIER_CACHE or ~/.cache/luthier."""
     cpu_threads: int | None = None
     """Threads of each process where it runs on a CPU; the cores shared out over the processes by default."""
 
     def __post_init__(self):
-        for name in ("clip_seconds", "batch_size", "cpu_threads"):
+        for name in ("clip_seconds", "batch_size", "cache_gib", "cpu_threads"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"--{name} must be positive, not {value}")
@@ -83,9 +86,9 @@ def main(config: Config) -> Embeddings:
     """Embeds what is not embedded yet, and returns all of it."""
     accelerator = Accelerator()
     use_cores(accelerator, config.cpu_threads)
-    pack = Pack.open(config.pack)
+    pack = Pack.open(config.pack, config.cache_gib)
     if pack.info.rate != RATE:
-        raise DataError(f"sound at {RATE} Hz was expected, {pack.folder} has {pack.info.rate}; prepare it anew")
+        raise DataError(f"sound at {RATE} Hz was expected, {pack.place} has {pack.info.rate}; prepare it anew")
     with accelerator.main_process_first():  # which fetches a model from the Hub for all
         embedder = Embedder.load(
             config.run, accelerator.device, config.pooling, config.layers or (),
@@ -108,7 +111,7 @@ def main(config: Config) -> Embeddings:
         write_embeddings(out, blocks_in(partial, pack), pack, run=config.run, **plan["about"])
         remove(partial)
     accelerator.wait_for_everyone()
-    embeddings = Embeddings.open(out, pack.folder)
+    embeddings = Embeddings.open(out, pack.address)
     accelerator.print(
         f"finished {num_embedded} clips in {seconds:.1f} s, {num_embedded / max(seconds, 1e-9):.1f} clips/s: "
         f"{out}, {embeddings.info.count} x {embeddings.info.width} {embeddings.info.dtype}"
@@ -120,7 +123,7 @@ def default_folder(run: str, pack: Pack) -> Path:
     """Where the embeddings of a pack by a run lie if nobody says otherwise."""
     folder = Path(run).expanduser()
     folder = folder if folder.is_dir() else Path("runs", run.replace("/", "--"))
-    return folder / "embeddings" / pack.folder.resolve().name
+    return folder / "embeddings" / Path(pack.address).name
 
 
 def plan_of(config: Config, embedder: Embedder, pack: Pack, accelerator: Accelerator) -> dict[str, Any]:
@@ -139,7 +142,7 @@ def opened_as_planned(out: Path, pack: Pack, plan: dict[str, Any]) -> Embeddings
     Raises:
         AuditError: they were made otherwise than is asked for now.
     """
-    embeddings = Embeddings.open(out, pack.folder)
+    embeddings = Embeddings.open(out, pack.address)
     for name, asked in plan["about"].items():
         found = getattr(embeddings.info, name)
         if found != asked:
@@ -155,7 +158,7 @@ def announce(accelerator: Accelerator, run: str, embedder: Embedder, pack: Pack,
     accelerator.print(
         f"run      {run}: {embedder.kind}, pooling {embedder.pooling}{layers} to {embedder.width} numbers, "
         f"windows of {embedder.num_samples / RATE:g} s\n"
-        f"pack     {pack.folder}: {len(pack)} clips, {pack.info.hours:.2f} h\n"
+        f"pack     {pack.place}: {len(pack)} clips, {pack.info.hours:.2f} h\n"
         f"device   {describe_device(accelerator)}, {accelerator.num_processes} process(es)\n"
         f"out      {out}"
     )

@@ -23,6 +23,7 @@ from audit.embedder import Embedder
 from audit.errors import AuditError
 from checkpoints.errors import CheckpointError
 from checkpoints.files import cannot_write, replacing
+from data.object_store import is_url
 from data.pack import INFO_NAME as PACK_INFO_NAME
 from data.pack import Pack
 
@@ -100,7 +101,7 @@ class Embeddings:
                 f"{folder / VECTORS_NAME} is not what was written, {info.count} vectors of {info.width} {info.dtype}; "
                 "copy the folder again, or delete it and run audit.embed again"
             )
-        return cls(folder, info, _open_pack(folder, info, Path(info.pack if pack is None else pack)), vectors)
+        return cls(folder, info, _open_pack(folder, info, info.pack if pack is None else pack), vectors)
 
     def __len__(self) -> int:
         return self.info.count
@@ -211,7 +212,7 @@ def write_embeddings(
         (folder / INFO_NAME).unlink(missing_ok=True)  # it does not speak of what comes now
     info = EmbeddingsInfo(
         VERSION, _from(folder, run), backbone, backbone_checksum, pooling, list(layers), num_samples, precision,
-        str(pack.folder.resolve()), pack.sound_fingerprint, count, width, dtype, checksum.hexdigest(),
+        pack.address, pack.sound_fingerprint, count, width, dtype, checksum.hexdigest(),
     )  # fmt: skip
     with replacing(folder / INFO_NAME) as temporary:
         temporary.write_text(json.dumps(dataclasses.asdict(info), indent=2) + "\n")
@@ -265,14 +266,14 @@ def _checksum_of(vectors: np.ndarray) -> str:
     return checksum.hexdigest()
 
 
-def _open_pack(folder: Path, info: EmbeddingsInfo, path: Path) -> Pack:
-    if not (path / PACK_INFO_NAME).is_file():
+def _open_pack(folder: Path, info: EmbeddingsInfo, place: str | os.PathLike) -> Pack:
+    if not is_url(place) and not (Path(place) / PACK_INFO_NAME).is_file():
         raise AuditError(
-            f"{folder} holds embeddings of the pack {path}, which is not there; put it back, or embed where it is now"
+            f"{folder} holds embeddings of the pack {place}, which is not there; put it back, or embed where it is now"
         )
-    pack = Pack.open(path)
+    pack = Pack.open(place)
     if len(pack) != info.count or pack.sound_fingerprint != info.sound_fingerprint:
         raise AuditError(
-            f"{path} is not the pack that {folder} was made of, or has changed since; embed it again with audit.embed"
+            f"{place} is not the pack that {folder} was made of, or has changed since; embed it again with audit.embed"
         )
     return pack

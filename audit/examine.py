@@ -128,7 +128,7 @@ def _about(index: Index, k: int) -> dict[str, str]:
     return {
         "run": embeddings.run or str(embeddings.folder),
         "embedding": f"{made.backbone or 'of unknown make'}, {made.pooling}{layers}, {made.width} numbers {made.dtype}",
-        "pack": str(pack.folder),
+        "pack": pack.place,
         "clips": f"{len(pack):,} ({pack.info.hours:.2f} h): {pack.info.describe_splits()}",
         "data sets": ", ".join(f"{name} ({of.get('licence') or 'licence unknown'})" for name, of in sources.items()),
         "index": f"{info.kind}{recall}",

@@ -52,7 +52,7 @@ def rows_matching(pack: Pack, filters: Sequence[str]) -> np.ndarray:
         alone = [text for text in filters if len(filters) > 1 and not _any_passes(pack, text)]
         blamed = f"; {alone[0]} alone leaves none" if alone else ""
         raise AuditError(
-            f"clips with {' and '.join(filters)} were asked for, {pack.folder} has none{blamed}; python -m "
+            f"clips with {' and '.join(filters)} were asked for, {pack.place} has none{blamed}; python -m "
             "data.describe PACK says what it holds"
         )
     return passes

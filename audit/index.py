@@ -203,7 +203,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parameters = {name: getattr(args, name) for name in PARAMETERS if getattr(args, name) is not None}
     embeddings = Embeddings.open(args.embeddings)
     out = args.out or args.embeddings / f"index-{args.kind}"
-    print(f"of       {len(embeddings)} clips of {embeddings.pack.folder}, {embeddings.info.width} numbers each")
+    print(f"of       {len(embeddings)} clips of {embeddings.pack.place}, {embeddings.info.width} numbers each")
     info = build_index(embeddings, out, args.kind, args.shards, args.recall, **parameters).info
     with_parameters = ", ".join(f"{name} {value}" for name, value in info.parameters.items())
     print(f"kind     {info.kind}: {KINDS[info.kind].summary}" + (f" ({with_parameters})" if with_parameters else ""))

@@ -66,7 +66,7 @@ def rows_of(pack: Pack, clips: Iterable[str]) -> np.ndarray:
     row_of = {name: row for row, name in enumerate(pack.column("id").tolist()) if name in wanted}
     missing = sorted(wanted - row_of.keys())
     if missing:
-        raise ValueError(f"clips of {pack.folder} were expected, {missing[0]!r} is none; audit the pack again")
+        raise ValueError(f"clips of {pack.place} were expected, {missing[0]!r} is none; audit the pack again")
     return np.array([row_of[clip] for clip in clips], np.int64)
 
 

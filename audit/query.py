@@ -125,7 +125,7 @@ def _decoded(name: str, pack: Pack, example: str) -> np.ndarray:
     path = Path(name).expanduser()
     if not os.path.exists(path):
         raise DataError(
-            f"a clip of {pack.folder} or a file was expected, {printable(Path(name))} is neither; clips are named like "
+            f"a clip of {pack.place} or a file was expected, {printable(Path(name))} is neither; clips are named like "
             f"{example}"
         )
     try:

@@ -6,6 +6,7 @@ draws them, and writes what is drawn as WAV files. ``docs/augment.png`` is that 
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -112,7 +113,7 @@ def _row_of(pack: Pack, wanted: str | None) -> int:
         return int(candidates[0]) if len(candidates) else 0
     found = np.flatnonzero(ids == wanted)
     if not len(found):
-        raise DataError(f"there is no clip {wanted!r} in {pack.folder}; its clips are named like {ids[0]!r}")
+        raise DataError(f"there is no clip {wanted!r} in {pack.place}; its clips are named like {ids[0]!r}")
     return int(found[0])
 
 
@@ -129,13 +130,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("pack", type=Path, metavar="PACK", help="folder of a pack")
+    parser.add_argument("pack", metavar="PACK", help="folder of a pack, or a URL as s3://bucket/pack")
     parser.add_argument("--clip", metavar="ID", help="which clip (default: the first with an instrument)")
     parser.add_argument("--key", type=int, default=0, help="what is drawn is a function of this (default: 0)")
     parser.add_argument("--out", type=Path, default=Path("audition"), help="folder to write to (default: audition)")
     args = parser.parse_args(arguments)
     try:
-        pack = Pack.open(args.pack.expanduser())
+        pack = Pack.open(os.path.expanduser(args.pack))
         row = _row_of(pack, args.clip)
         num_samples = min(round(SECONDS * RATE), int(pack.num_samples[row]))
         others = np.flatnonzero(np.equal(pack.column("is_instrument"), False))

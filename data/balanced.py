@@ -55,7 +55,7 @@ class BalancedOrder:
         seed: int,
     ):
         if len(rows) == 0:
-            raise DataError(f"{pack.folder} should have a training split, found none; prepare one")
+            raise DataError(f"{pack.place} should have a training split, found none; prepare one")
         table = LabelTable(pack)
         labels = {name: table.column(name, rows) for name in ("is_instrument", "family", "instrument", "timbre")}
         is_none = labels["is_instrument"] == 0

@@ -9,6 +9,7 @@ durations, loudness, leaks between splits and problems, and writes a figure.
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -45,7 +46,7 @@ def describe(pack: Pack) -> dict[str, Any]:
     """Everything that the command says, as JSON has it."""
     manifest, rejected = pack.manifest, read_rejected(pack.folder)
     return {
-        "folder": str(pack.folder),
+        "folder": pack.place,
         "clips": pack.info.num_clips,
         "hours": pack.info.hours,
         "splits": pack.info.splits,
@@ -203,17 +204,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("pack", type=Path, metavar="PACK", help="folder of a pack")
-    parser.add_argument("--out", type=Path, help="folder for the figure (default: the pack's)")
+    parser.add_argument("pack", metavar="PACK", help="folder of a pack, or a URL as s3://bucket/pack")
+    parser.add_argument("--out", type=Path, help="folder for the figure (default: the pack's; of a URL the cache's)")
     parser.add_argument("--verify", action="store_true", help="read everything and compare checksums")
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
     args = parser.parse_args(arguments)
     try:
-        pack = Pack.open(args.pack.expanduser())
+        pack = Pack.open(os.path.expanduser(args.pack))
         if args.verify:
             pack.verify()
         report = describe(pack)
-        figure = draw(pack, (args.out or args.pack).expanduser() / "describe.png")
+        figure = draw(pack, (args.out or pack.folder).expanduser() / "describe.png")
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -35,6 +35,7 @@ from data.errors import DataError
 from data.files import sync_folder, write_atomically
 from data.finish import write_info, write_manifest
 from data.manifest import SCHEMA
+from data.object_store import is_url
 from data.pack import INFO_NAME, MANIFEST_NAME, REJECTED_NAME, Pack, shard_name
 
 COLUMNS = ("clip", "level", "correction")
@@ -237,12 +238,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("pack", type=Path, metavar="PACK", help="folder of a pack")
+    parser.add_argument("pack", metavar="PACK", help="folder of a pack")
     parser.add_argument("corrections", type=Path, metavar="CORRECTIONS", help="table of corrections, CSV")
     parser.add_argument("--out", type=Path, help="folder of a new pack (default: the pack gets its labels in place)")
     args = parser.parse_args(arguments)
     try:
-        folder = args.pack.expanduser()
+        if is_url(args.pack):
+            raise DataError(f"a pack on this machine was expected, {args.pack} is none; copy it here and correct that")
+        folder = Path(args.pack).expanduser()
         resume(folder)
         pack = Pack.open(folder)
         corrections = read_corrections(args.corrections.expanduser())

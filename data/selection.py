@@ -31,7 +31,7 @@ def selected_rows(pack: Pack, split: str | None, sources: Sequence[str]) -> np.n
         if not begins.any():
             found = sorted({"/".join(name.split("/")[:3]) for name in ids[:: max(1, len(ids) // 1000)]})
             raise DataError(
-                f"clips whose ids begin with {source}/ were asked for, {pack.folder} has none; it has ids such as "
+                f"clips whose ids begin with {source}/ were asked for, {pack.place} has none; it has ids such as "
                 f"{', '.join(found[:5])}"
             )
         wanted |= begins

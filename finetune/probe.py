@@ -219,13 +219,13 @@ def parts_of(config: Config, asked: adapters.Config, pack: Pack) -> dict[str, Pa
     other = Pack.open(config.test_data, config.cache_gib) if config.test_data else None
     for one in (pack, other or pack):
         if one.info.rate != RATE:
-            raise DataError(f"sound at {RATE} Hz was expected, {one.folder} has {one.info.rate}; prepare it anew")
+            raise DataError(f"sound at {RATE} Hz was expected, {one.place} has {one.info.rate}; prepare it anew")
     parts = {split: Part(pack, selected_rows(pack, split, sources_of(asked))) for split in SPLITS[:2]}
     parts["test"] = Part(*tested_clips(asked, pack, other))
     for split, part in parts.items():
         if not len(part.rows):
             advice = "give --test_data another pack" if split == "test" else "prepare it with such a split"
-            raise DataError(f"a probe needs {split} clips, {part.pack.folder} has none of these --sources; {advice}")
+            raise DataError(f"a probe needs {split} clips, {part.pack.place} has none of these --sources; {advice}")
     if config.classifier == "svm" and len(parts["train"].rows) * config.label_share > MOST_SVM_CLIPS:
         raise DataError(
             f"an SVM learns from {MOST_SVM_CLIPS:,} clips at most, for its memory grows with their square, and there "

@@ -119,7 +119,7 @@ class EmbeddingEvaluation:
         self.test = ScoredClips.choose(tested, rows, test_clips)
         self.fixed: dict[str, float] = {}
         if accelerator.is_main_process and not len(self.test.rows):
-            print(f"{tested.folder} has no clips of known families, genres or non-instruments to test on")
+            print(f"{tested.place} has no clips of known families, genres or non-instruments to test on")
 
     def measure_fixed_lines(self, model: EmbeddingModel) -> None:
         """Scores log-mel statistics and the model as it is now, before training."""

@@ -75,7 +75,7 @@ class ProbeClips:
 
     def describe(self) -> str:
         """Who learns from whom, in words."""
-        source = "" if self.test.pack is self.train.pack else f" in {self.test.pack.folder}"
+        source = "" if self.test.pack is self.train.pack else f" in {self.test.pack.place}"
         return (
             f"{len(self.train.rows)} clips of {self.train.num_timbres} timbres, tested on "
             f"{len(self.test.rows)} of {self.test.num_timbres} others{source}"

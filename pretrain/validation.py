@@ -60,7 +60,7 @@ class Evaluation:
         if not accelerator.is_main_process:
             return
         if len(self.rows) == 0:
-            print(f"{pack.folder} has no validation clips: nothing will be evaluated")
+            print(f"{pack.place} has no validation clips: nothing will be evaluated")
         if self.clips:
             for name, embed in (
                 ("log_mel", log_mel_embedding(model.encoder.log_mel, accelerator.device)),
