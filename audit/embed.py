@@ -6,9 +6,10 @@
     accelerate launch --num_processes 2 audit/embed.py RUN PACK --layers [6,9,12] --dtype float16
 
 RUN is a run folder, of which a fine-tuned one is heard with its adapter and without its heads; a backbone's folder in
-transformers' layout; the name of weights that ship (checkpoints/pretrained/); or an id on the Hub. A clip is heard in the fewest windows that cover it, of the length that the
-run was trained on; its embedding is the mean over them. Processes share the clips out among them. A command that was
-killed goes on where it was when it is given again. Writes vectors.npy and embeddings.json, see audit/embeddings.py.
+transformers' layout; the name of weights that ship (checkpoints/pretrained/); or an id on the Hub. A clip is heard in
+the fewest windows that cover it, of the length that the run was trained on; its embedding is the mean over them.
+Processes share the clips out among them. A command that was killed goes on where it was when it is given again. Writes
+vectors.npy and embeddings.json, see audit/embeddings.py.
 """
 
 import json
