@@ -41,6 +41,7 @@ def test_counting_arithmetic_leaves_a_run_as_it_is(settings, tmp_path, monkeypat
     assert all(first[name].equal(second[name]) for name in first)
 
 
+@pytest.mark.slow
 def test_a_forward_pass_done_twice_counts_twice(settings, tmp_path, capsys):
     settings |= {"test_clips": 36, "init": "untrained", "objective": "supcon", "clips_per_class": 2}
     told = []
