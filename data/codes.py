@@ -88,14 +88,18 @@ class Codes:
         path = folder / CODES_NAME
         if not is_intact(path, checksum):
             return None
-        with pa.memory_map(os.fspath(path)) as source:
-            batch = pa.ipc.open_file(source).get_batch(0)
-        found = _metadata(batch.schema)
-        if (found["version"], found["manifest"]) != (_VERSION, manifest_checksum):
+        try:
+            with pa.memory_map(os.fspath(path)) as source:
+                batch = pa.ipc.open_file(source).get_batch(0)
+            found = _metadata(batch.schema)
+            if (found["version"], found["manifest"]) != (_VERSION, manifest_checksum):
+                return None
+            names = _names(found["names"]["genre"][len(GENRES) :])
+            if any(tuple(found["names"][level]) != names[level] for level in SETS):
+                return None
+            return _checked(cls(_validated(batch, found["names"])))
+        except Exception:  # somebody forged it, and its checksum; no matter how, it is not used
             return None
-        names = _names(found["names"]["genre"][len(GENRES) :])
-        is_current = all(tuple(found["names"][level]) == names[level] for level in SETS)
-        return cls(batch) if is_current else None
 
     @classmethod
     def derived(cls, rows: Rows, manifest_checksum: str) -> "Codes":
@@ -136,6 +140,35 @@ class Codes:
         with write_atomically(folder / CODES_NAME) as file:
             file.write(content)
         return checksum_of(content)
+
+
+def _validated(batch: pa.RecordBatch, names: dict[str, list[str]]) -> pa.RecordBatch:
+    """The batch of a file, which is used where it lies, if its columns are what they should be; ValueError if not."""
+    batch.validate(full=True)
+    types = {name: pa.from_numpy_dtype(dtype) for name, dtype in (_PLACES | _NUMBERS | {"split": np.int8}).items()}
+    types |= {"timbre": pa.dictionary(pa.int32(), pa.string())}
+    for level in names:
+        width = len(names[level]) * (4 if level == "relevance" else 1)
+        types[level] = pa.dictionary(pa.int32(), pa.binary(width))
+    for name, expected in types.items():
+        column = batch.column(name)
+        if column.type != expected or (column.null_count and name != "timbre"):
+            raise ValueError(f"{name} is of type {column.type}")
+    return batch
+
+
+def _checked(codes: Codes) -> Codes:
+    """The same codes, if they count within what they count; ValueError if not."""
+    limits = {"split": (0, len(SPLITS)), "timbre": (-1, len(codes.timbre_names))}
+    limits |= dict.fromkeys(("is_instrument", "drums", "is_weak"), (-1, 2))
+    limits |= {level: (0, len(values)) for level, values in codes.sets.items()}
+    for name, (low, high) in limits.items():
+        column = codes.columns[name]
+        if len(column) and not (low <= column.min() and column.max() < high):
+            raise ValueError(f"{name} counts out of bounds")
+    if any(not np.isin(codes.sets[level], (-1, 0, 1)).all() for level in SETS):
+        raise ValueError("a set should hold 1, 0 and -1")
+    return codes
 
 
 def write_codes(folder: Path, manifest: pa.Table, manifest_checksum: str) -> str:

@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +35,7 @@ from data.clip import SPLITS
 from data.codes import CODES_NAME, ROWS_AT_ONCE, Codes, is_intact
 from data.errors import DataError
 from data.files import checksum_of, inside
+from data.fitting import misfit
 from data.manifest import SCHEMA
 from data.object_store import is_url
 
@@ -50,6 +51,19 @@ _LEADS_OUT = r"^/|(^|/)\.\.(/|$)"  # of a recording's path: absolute, or with a 
 def shard_name(shard: int) -> str:
     """The file name of a shard."""
     return f"shard_{shard:05d}.i16"
+
+
+class Totals(TypedDict):
+    """How much there is."""
+
+    clips: int
+    hours: float
+
+
+class SourceTotals(Totals):
+    """How much a source gave."""
+
+    licence: str | None
 
 
 @dataclass(frozen=True)
@@ -69,9 +83,9 @@ class PackInfo:
     num_left_out: int
     """Recordings and clips that their source left out on purpose."""
     hours: float
-    splits: dict[str, dict[str, float]]
+    splits: dict[str, Totals]
     """Clips and hours of every split."""
-    sources: dict[str, dict[str, Any]]
+    sources: dict[str, SourceTotals]
     """Clips, hours and licence of every source."""
     taxonomy_version: int
     seed: int
@@ -280,7 +294,10 @@ class Pack:
         """int16 ``(samples of the shard,)``, mapped when first asked for."""
         mapped = self._shards[shard]
         if mapped is None:
-            path = self.folder / shard_name(shard)
+            path, expected = self.folder / shard_name(shard), self.info.shard_bytes[shard]
+            found = path.stat().st_size if path.is_file() else None
+            if found != expected:  # it was there when the pack was opened
+                raise wrong_size(path, expected, found)
             with open(path, "rb") as file:
                 data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
             # A plain array: slicing numpy's memmap class costs more than copying a short crop.
@@ -364,7 +381,7 @@ def read_info(folder: Path) -> PackInfo:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         version = values["version"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{path} does not describe a pack; copy the pack again or prepare it anew") from error
     if version != VERSION:
         raise DataError(f"{folder} is a pack of version {version}, this code reads version {VERSION}; prepare it anew")
@@ -372,4 +389,7 @@ def read_info(folder: Path) -> PackInfo:
     if set(values) != expected:
         odd = ", ".join(sorted(set(values) ^ expected))
         raise DataError(f"{path} misses or adds the keys {odd}; copy the pack again or prepare it anew")
+    wrong = misfit(values, PackInfo) or (set(values["splits"]) != set(SPLITS) and "splits should be the three")
+    if wrong:
+        raise DataError(f"{path} is damaged: {wrong}; copy the pack again or prepare it anew")
     return PackInfo(**values)
