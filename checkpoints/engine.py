@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType, FullyShardedDataParallelPlugin, ProjectConfiguration, str_to_bool
 
 from checkpoints.errors import CheckpointError
@@ -47,29 +47,18 @@ def open_accelerator(
     )
     if accelerator.distributed_type == DistributedType.MULTI_CPU and _asks_for("ACCELERATE_USE_FSDP"):
         accelerator.state.fsdp_plugin = FullyShardedDataParallelPlugin()
-        accelerator.state.distributed_type = DistributedType.FSDP
-    _check(accelerator, accumulation)
+        for state in (accelerator.state, PartialState()):  # the former copies the latter whenever anything asks for it
+            state.distributed_type = DistributedType.FSDP
+    check_engine(accelerator, accumulation)
     return accelerator
 
 
-def refuse_shards(accelerator: Accelerator, what: str) -> None:
-    """Ends a run that needs whole weights in every step.
-
-    Args:
-        what: the setting that needs them.
+def check_engine(accelerator: Accelerator, accumulation: int) -> None:
+    """Compares what Accelerate was told with what a recipe does.
 
     Raises:
-        CheckpointError: the weights lie in shards.
+        CheckpointError: they differ.
     """
-    if accelerator.is_fsdp2:
-        raise CheckpointError(f"{what} needs whole weights in every step, FSDP2 has them in shards; launch with DDP")
-
-
-def _asks_for(variable: str) -> bool:
-    return bool(str_to_bool(os.environ.get(variable, "false")))
-
-
-def _check(accelerator: Accelerator, accumulation: int) -> None:
     found = accelerator.distributed_type
     if found not in ENGINES:
         raise CheckpointError(
@@ -96,3 +85,20 @@ def _check(accelerator: Accelerator, accumulation: int) -> None:
             "fsdp_activation_checkpointing renames the weights of a state, so that no other launch could resume it; "
             "leave it out, and save memory with --accumulation or --grad_cache"
         )
+
+
+def refuse_shards(accelerator: Accelerator, what: str) -> None:
+    """Ends a run that needs whole weights in every step.
+
+    Args:
+        what: the setting that needs them.
+
+    Raises:
+        CheckpointError: the weights lie in shards.
+    """
+    if accelerator.is_fsdp2:
+        raise CheckpointError(f"{what} needs whole weights in every step, FSDP2 has them in shards; launch with DDP")
+
+
+def _asks_for(variable: str) -> bool:
+    return bool(str_to_bool(os.environ.get(variable, "false")))
