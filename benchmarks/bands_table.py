@@ -34,8 +34,8 @@ ADAPTERS, PROBES = ("lora", "bottleneck"), ("log_mel", "mfcc_svm", "classic_svm"
 CLEARLY = 0.02
 """By how much an adapter's score lies over another's where it beats it clearly."""
 COLOURS = {"log_mel": "#7f7f7f", "mfcc_svm": MUTED, "classic_svm": "#b5b5b5", "recurrent": "#b03a5b",
-           "mobilenets": "#d78fa2", "linear_probe": "#6b6b28", "head": "#8b4aa0", "lora": "#1f5fa8", "bottleneck": "#3b8c4f",
-           "full": "#c2571a"}  # fmt: skip
+           "mobilenets": "#d78fa2", "linear_probe": "#6b6b28", "head": "#8b4aa0", "lora": "#1f5fa8",
+           "bottleneck": "#3b8c4f", "full": "#c2571a"}  # fmt: skip
 
 
 @dataclass(frozen=True)
