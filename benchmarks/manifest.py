@@ -87,14 +87,14 @@ def write(folder: Path, count: int, kinds: str) -> Pack:
             file.truncate(shard_bytes)
     table, checksum = pq.read_table(folder / MANIFEST_NAME), checksum_of((folder / MANIFEST_NAME).read_bytes())
     hours, clips = SAMPLES / RATE / 3600, Counter(table["split"].to_pylist())
-    values = dict.fromkeys((field.name for field in dataclasses.fields(PackInfo)), 0)
-    values |= {
-        "version": VERSION, "rate": RATE, "num_clips": count, "hours": count * hours, "sources": {},
-        "splits": {name: {"clips": number, "hours": number * hours} for name, number in clips.items()},
-        "shard_bytes": [shard_bytes] * SHARDS, "log_mel_mean": -4.3, "log_mel_std": 4.6,
-        "manifest_checksum": checksum, "codes_checksum": write_codes(folder, table, checksum),
-    }  # fmt: skip
-    (folder / INFO_NAME).write_text(json.dumps(values))
+    info = PackInfo(
+        version=VERSION, name="synthetic", rate=RATE, num_clips=count, num_rejected=0, num_duplicates=0, num_left_out=0,
+        hours=count * hours, sources={}, taxonomy_version=0, seed=0, split_shares={}, min_seconds=0.0,
+        splits={name: {"clips": number, "hours": number * hours} for name, number in clips.items()},
+        log_mel_mean=-4.3, log_mel_std=4.6, shard_bytes=[shard_bytes] * SHARDS, manifest_checksum=checksum,
+        codes_checksum=write_codes(folder, table, checksum), plan="",
+    )  # fmt: skip
+    (folder / INFO_NAME).write_text(json.dumps(dataclasses.asdict(info)))
     return Pack.open(folder)
 
 
