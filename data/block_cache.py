@@ -82,11 +82,11 @@ class BlockCache:
                     file.write(download())
                     file.flush()
                     os.fsync(file.fileno())
+                found = self.find(partial, num_bytes)  # before it has the name by which others may remove it
                 os.replace(partial, path)
             finally:
                 partial.unlink(missing_ok=True)
-            # Mapped before anybody may remove it again.
-            return self.find(path, num_bytes)
+            return found
 
     def touch(self, paths: list[Path]) -> None:
         """Has some files be the last that are removed."""
