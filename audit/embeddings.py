@@ -23,6 +23,7 @@ from audit.embedder import Embedder
 from audit.errors import AuditError
 from checkpoints.errors import CheckpointError
 from checkpoints.files import cannot_write, replacing
+from data.fitting import misfit
 from data.object_store import is_url
 from data.pack import INFO_NAME as PACK_INFO_NAME
 from data.pack import Pack
@@ -238,7 +239,7 @@ def _read_info(folder: Path) -> EmbeddingsInfo:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
         version = values["version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise AuditError(f"{file} does not describe embeddings; copy the folder again or run audit.embed") from error
     if version != VERSION:
         raise AuditError(
@@ -249,13 +250,15 @@ def _read_info(folder: Path) -> EmbeddingsInfo:
         raise AuditError(
             f"{file} misses or adds the keys {', '.join(sorted(odd))}; copy the folder again or run audit.embed again"
         )
+    if wrong := misfit(values, EmbeddingsInfo):
+        raise AuditError(f"{file} is damaged: {wrong}; copy the folder again or run audit.embed again")
     return EmbeddingsInfo(**values)
 
 
 def _mapped(file: Path) -> np.ndarray:
     try:
         return np.load(file, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # numpy reads a header as Python, and lets through what its parser raises
         raise AuditError(f"{file} cannot be read as vectors; copy the folder again or run audit.embed again") from error
 
 

@@ -23,6 +23,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -37,6 +38,7 @@ from checkpoints.config import run_command
 from checkpoints.errors import CheckpointError
 from checkpoints.files import cannot_write, remove, replacing
 from data.errors import DataError
+from data.fitting import misfit
 
 VERSION = 1
 INFO_NAME = "index.json"
@@ -102,7 +104,7 @@ class Index:
             what = f"embeddings of {info.width} numbers, {embeddings.folder} has {found.width}"
         elif found.backbone_checksum != info.backbone_checksum:
             what = f"embeddings of another model than those now in {embeddings.folder}"
-        elif found.checksum != info.checksum:
+        elif found.checksum != info.checksum or info.shards > found.count:
             what = f"embeddings that have changed since in {embeddings.folder}"
         else:
             return cls(folder, info, embeddings, _checked(read_shards(folder, info.shards), folder, info))
@@ -216,7 +218,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _checked(shards: list[faiss.Index], folder: Path, info: IndexInfo) -> list[faiss.Index]:
     count, widths = sum(shard.ntotal for shard in shards), {shard.d for shard in shards}
-    if (count, widths) != (info.count, {info.width}):
+    is_other = info.kind == "exact" and not all(isinstance(shard, faiss.IndexFlat) for shard in shards)
+    if is_other or (count, widths) != (info.count, {info.width}):
         raise AuditError(
             f"{folder} should hold {info.count} clips of {info.width} numbers, {count} of "
             f"{' and '.join(map(str, sorted(widths)))} found; make it again with python -m audit.index"
@@ -279,14 +282,25 @@ def _read_info(folder: Path) -> IndexInfo:
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
         version = values["version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise AuditError(f"{file} does not describe an index; make it again with python -m audit.index") from error
     if version != VERSION:
         raise AuditError(f"{folder} is an index of version {version}, this code reads version {VERSION}; make it again")
     odd = set(values) ^ {field.name for field in dataclasses.fields(IndexInfo)}
     if odd:
         raise AuditError(f"{file} misses or adds the keys {', '.join(sorted(odd))}; make it again")
+    if wrong := misfit(values, IndexInfo) or _wrong_kind(values):
+        raise AuditError(f"{file} is damaged: {wrong}; make it again with python -m audit.index")
     return IndexInfo(**values)
+
+
+def _wrong_kind(values: Mapping[str, Any]) -> str | None:
+    """What cannot be of the kind of an index and its parameters."""
+    kind, parameters = values["kind"], values["parameters"]
+    if kind not in KINDS or set(parameters) != set(KINDS[kind].names):
+        return f"an index of kind {kind!r} with {', '.join(parameters) or 'no parameters'}"
+    is_odd = any(not 1 <= value < 1 << 31 for value in (*parameters.values(), values["shards"]))
+    return "its parameters and shards should be 1 or more" if is_odd else None
 
 
 def _parser() -> argparse.ArgumentParser:

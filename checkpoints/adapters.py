@@ -86,7 +86,7 @@ def _check_base(model: nn.Module, folder: Path) -> None:
     try:
         made_for = json.loads((folder / NOTE).read_text())
         sizes, weights = dict(made_for["sizes"]), made_for["weights"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{folder / NOTE} is damaged; copy the adapter's folder again") from error
     found = _note_of(model)
     for name in SIZES:

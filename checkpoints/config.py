@@ -182,7 +182,7 @@ def _reject_unknown(arguments: Sequence[str], names: Sequence[str]) -> None:
 def _check_yaml(file: Path, names: Sequence[str]) -> None:
     try:
         settings = yaml.safe_load(file.read_text())
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError of bytes, and of odd dates
         raise CheckpointError(f"--config {file} cannot be read; give a YAML file of settings") from error
     except yaml.YAMLError as error:
         where = getattr(error, "problem_mark", None)

@@ -68,7 +68,7 @@ def load_heads(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 def _description(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text())
-    except (OSError, ValueError) as error:  # of bytes that are no text, and of text that is no JSON
+    except (OSError, ValueError, RecursionError) as error:  # of bytes that are no text, and of text that is no JSON
         raise CheckpointError(_damaged(file, str(error))) from error
     if not isinstance(content, dict) or "version" not in content:
         raise CheckpointError(_damaged(file, "it names no version"))
@@ -92,7 +92,7 @@ def _damaged(file: Path, reason: str) -> str:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return type(value) in (int, float) and -(1 << 63) <= value < 1 << 63
 
 
 def _finite(value: Any) -> Any:

@@ -119,7 +119,7 @@ class RunFolder:
         file = self.path / "config.yaml"
         try:
             config = yaml.safe_load(file.read_text())
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError of bytes, and of odd dates
             raise CheckpointError(f"a run was expected in {self.path}, but {file} cannot be read") from error
         if not isinstance(config, dict):
             raise CheckpointError(f"a run was expected in {self.path}, but {file} holds no settings")
@@ -144,12 +144,15 @@ class RunFolder:
 
     def read_log(self) -> list[dict[str, Any]]:
         """The lines of ``metrics.jsonl``; a last line that a kill cut short is left out."""
-        lines = self.metrics.read_text().splitlines() if self.metrics.is_file() else []
+        lines = self.metrics.read_bytes().splitlines() if self.metrics.is_file() else []
         values = []
         for number, line in enumerate(lines, 1):
             try:
-                values.append(json.loads(line))
-            except ValueError as error:
+                found = json.loads(line)
+                if type(found["step"]) is not int:
+                    raise ValueError("no step")
+                values.append(found)
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 if number < len(lines):
                     raise CheckpointError(f"line {number} of {self.metrics} is damaged") from error
         return values

@@ -124,8 +124,13 @@ def check_state(path: Path) -> Progress:
     try:
         content = json.loads((path / "state.json").read_text())
         version, checksums, checksum = content["version"], content["checksums"], content.pop("checksum")
-        progress = Progress(content["step"], content["identity"], content["counters"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        progress = Progress(content["step"], dict(content["identity"]), dict(content["counters"]))
+        if type(progress.step) is not int or any(
+            type(count) not in (int, float) for count in progress.counters.values()
+        ):
+            raise ValueError("counts should be numbers")
+        checksums = dict(checksums)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path}/state.json is missing or damaged.") from error
     if version != VERSION:
         raise CheckpointError(f"{path} is a state of version {version}, this code reads version {VERSION}.")
@@ -236,8 +241,12 @@ def _fill_optimizer(
         if name not in parameters:
             raise CheckpointError(f"{file} fits another model: there is no parameter {name}")
         parameter = parameters[name]
+        if tensor.shape != (() if kind == "step" else parameter.shape):
+            raise CheckpointError(f"{file} fits another model: {key} is of shape {tuple(tensor.shape)}")
         if kind == "step":  # counted where the optimizer counts: on the device when fused, else on the CPU
             is_fused = any(group.get("fused") for group in optimizer.param_groups)
             optimizer.state[parameter][kind] = tensor.to(parameter.device if is_fused else tensor.device)
         else:
             optimizer.state[parameter][kind] = shard_like(tensor, parameter)
+    if len({frozenset(kinds) for kinds in optimizer.state.values()}) > 1:
+        raise CheckpointError(f"{file} fits another optimizer: some parameters have other tensors than the rest")

@@ -40,6 +40,8 @@ logging.disable_progress_bar()  # one file is written in a blink; a bar for it t
 
 WINDOW_SECONDS = 4.0
 """What a backbone hears at a time that was made for no length of its own."""
+MOST_SECONDS = 600.0
+"""Of what a run may say that it was trained on."""
 
 
 class Layout(NamedTuple):
@@ -155,6 +157,10 @@ def window_of(init: str, backbone: Backbone) -> int:
     """
     run = RunFolder(folder_of(init))
     trained = run.config().get("clip_seconds") if (run.path / "config.yaml").is_file() else None
+    if trained is not None and not (type(trained) in (int, float) and 0 < trained <= MOST_SECONDS):
+        raise CheckpointError(
+            f"{run.path}/config.yaml should have clip_seconds of at most {MOST_SECONDS:g}, {trained!r} found; mend it"
+        )
     return round(trained * RATE) if trained else getattr(backbone, "num_samples", None) or round(WINDOW_SECONDS * RATE)
 
 

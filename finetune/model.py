@@ -24,6 +24,7 @@ from checkpoints.heads import load_heads, save_heads
 from checkpoints.run import RunFolder
 from checkpoints.shipped import shipped_names
 from checkpoints.weights import load_backbone, save_backbone
+from data.decode import MAX_SECONDS, RATE
 from finetune.heads import Heads, HeadSpec
 
 RECIPE = "finetune/adapters.py"
@@ -159,10 +160,15 @@ class FineTuned(nn.Module):
                 )
             specs = [HeadSpec(head["name"], head["kind"], tuple(head["classes"])) for head in description["heads"]]
             settings = {name: description[name] for name in ("pooling", "form", "hidden", "sections", "num_samples")}
+            for name in ("hidden", "sections", "num_samples"):
+                if type(settings[name]) is not int or not 0 < settings[name] <= MAX_SECONDS * RATE:
+                    raise ValueError(f"{name} {settings[name]!r}")
             adapted = None if method in ADDS_NOTHING else load_adapter(backbone, run.adapter)
             model = cls(backbone, adapted, method, specs=specs, **settings)
-            model.thresholds = {name: torch.tensor(values) for name, values in description["thresholds"].items()}
-            model.scores = description["scores"]
+            thresholds = {name: torch.tensor(values) for name, values in description["thresholds"].items()}
+            if any(values.shape != model.thresholds[name].shape for name, values in thresholds.items()):
+                raise ValueError("a binary head should have a threshold for each class")
+            model.thresholds, model.scores = thresholds, dict(description["scores"])
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{run.heads}/heads.json is damaged or of another version ({error!r})") from error
         model.load_heads(tensors, run.heads)
