@@ -17,10 +17,11 @@ def normalised_patches(patches: Tensor, eps: float = 1e-6) -> Tensor:
 
 
 def masked_patch_loss(prediction: Tensor, target: Tensor, is_padding: Tensor | None = None) -> Tensor:
-    """Mean squared error over the masked patches that hold sound.
+    """Mean squared error over the masked patches that hold sound, every clip counting alike.
 
-    ``sum_m known_m * mean_a (prediction_ma - target_ma)^2 / sum_m known_m``, He et al. 2021, section 3: only masked
-    patches are given. Computed in float32 at least: half precision is widened first.
+    ``mean_b (sum_m known_bm * mean_a (prediction_bma - target_bma)^2 / sum_m known_bm)``, He et al. 2021, section 3:
+    only masked patches are given. However many of a clip's patches sound, so the mean over parts of a batch, or over
+    processes, of equally many clips is the mean over all. Computed in float32 at least: half precision is widened.
 
     Args:
         prediction: ``(B, M, A)``.
@@ -28,14 +29,14 @@ def masked_patch_loss(prediction: Tensor, target: Tensor, is_padding: Tensor | N
         is_padding: bool ``(B, M)``, patches that do not count; None means that all do.
 
     Returns:
-        Scalar, the mean over the local rows; 0 (with a gradient of 0) where no patch counts.
+        Scalar, the mean over the local rows, a row without a patch that counts being 0 (with a gradient of 0).
     """
     wide = torch.promote_types(prediction.dtype, torch.float32)
     error = (prediction.to(wide) - target.to(wide)).square().mean(dim=-1)  # (B, M)
     if is_padding is None:
         return error.mean() if error.numel() else error.sum()
     is_known = (~is_padding).to(error.dtype)
-    return (error * is_known).sum() / is_known.sum().clamp(min=1)
+    return ((error * is_known).sum(dim=1) / is_known.sum(dim=1).clamp(min=1)).mean()
 
 
 def mean_of_visible(visible: Tensor, num_masked: int) -> Tensor:

@@ -7,15 +7,17 @@ from losses.masked_patches import interpolated_from_nearest, masked_patch_loss, 
 
 
 def slow_loss(prediction: torch.Tensor, target: torch.Tensor, is_padding: torch.Tensor) -> float:
-    """Mean over masked patches of the mean squared error of their values, He et al. 2021, section 3."""
-    errors = []
+    """Mean over clips of the mean over masked patches of the mean squared error of their values, He et al. 2021."""
+    of_clips = []
     for clip in range(prediction.shape[0]):
+        errors = []
         for patch in range(prediction.shape[1]):
             if not is_padding[clip, patch]:
                 pairs = zip(prediction[clip, patch].tolist(), target[clip, patch].tolist(), strict=True)
                 squares = [(one - other) ** 2 for one, other in pairs]
                 errors.append(sum(squares) / len(squares))
-    return sum(errors) / len(errors)
+        of_clips.append(sum(errors) / len(errors) if errors else 0.0)
+    return sum(of_clips) / len(of_clips)
 
 
 def test_loss_equals_a_loop():
@@ -28,6 +30,15 @@ def test_loss_equals_a_loop():
     )
     found = masked_patch_loss(prediction, target, is_padding).item()
     assert found == pytest.approx(slow_loss(prediction, target, is_padding), rel=1e-5)
+
+
+def test_the_mean_over_parts_of_a_batch_is_the_mean_over_it():
+    prediction, target = torch.randn(2, 4, 5, 3, dtype=torch.float64)
+    is_padding = torch.arange(5) >= torch.tensor([[1], [5], [3], [2]])
+    halves = zip(*(values.chunk(2) for values in (prediction, target, is_padding)), strict=True)
+    parts = [masked_patch_loss(*half) for half in halves]
+    expected = masked_patch_loss(prediction, target, is_padding)
+    torch.testing.assert_close(torch.stack(parts).mean(), expected, rtol=1e-12, atol=0)
 
 
 def test_loss_in_closed_form():
