@@ -86,7 +86,7 @@ def test_sigterm_saves_and_ends_cleanly(short_flags, command, launch, losses_of,
     run = Path(flags["out"])
     process = kill_after(command(flags), run, 2, signal.SIGTERM, 0)
     output = process.stdout.read()
-    assert process.returncode == 0, output
+    assert process.returncode == 75, output
     assert "go on with --resume" in output
     (state,) = (run / "state").iterdir()
     done = int(state.name[5:])
