@@ -35,6 +35,18 @@ LEAST_COSINE = 0.999
 """Between tokens of full and of half precision; they lie within 1e-5 of 1 unless a weight leaves float16's range."""
 NOT_REPEATED = ("recipe", "resume", "out")
 PATHS = ("data", "probe_data")
+SCORES = {
+    "masked_error": "squared error on masked patches",
+    "knn": "family, kNN, balanced accuracy",
+    "linear": "family, linear probe, balanced accuracy",
+    "family_map_at_r": "family, mAP@R",
+    "instrument_auc": "instrument or none, AUC",
+    "pitch_accuracy": "pitch, accuracy",
+    "wrong_neighbour_depth": "depth at which wrong neighbours part",
+}
+"""Of an evaluation, those that the card tells, in words."""
+BESIDE = ("start", "log_mel")
+"""What the scores of the last stage's first weights and of log-mel statistics begin with."""
 LIMITS = """\
 What it knows is what was in the sound above, and the scores are of sound made in the same way. Other players, rooms and
 microphones than those, mixtures of many instruments, voices, and music of traditions that the data does not hold were
@@ -182,7 +194,8 @@ def card(
         "\n".join(f"    accelerate launch {stage.config['recipe']} --config {folder}/{file}"
                   for stage, file in zip(stages, settings, strict=True)),
         "## Scores",
-        "Of the last stage's last evaluation, see pretrain/; `docs/results.md` compares.",
+        "Of the last stage's last evaluation, on timbres it was not trained on, beside the weights that this stage "
+        "began with and log-mel statistics; `docs/results.md` compares with more, and says by which command.",
         _score_table(stages[-1]),
         prose.strip() if prose else f"## Limits\n\n{LIMITS}",
     ]  # fmt: skip
@@ -224,14 +237,17 @@ def _score_table(stage: Stage) -> str:
     evaluations = [line for line in stage.run.read_log() if "loss" not in line]
     if not evaluations:
         raise CheckpointError(f"a run that has been evaluated was expected in {stage.run.path}; finish it first")
-    scores = {
-        name: value
-        for name, value in evaluations[-1].items()
-        if name not in ("step", "clips", "skipped_steps") and isinstance(value, float)
-    }
-    return "\n".join(
-        ["| score | value |", "| --- | ---: |", *(f"| {name} | {value:.3f} |" for name, value in scores.items())]
-    )
+    found = evaluations[-1]
+    lines = [
+        f"| {words} | {found[name]:.3f} | " + " | ".join(_cell(found, f"{of}_{name}") for of in BESIDE) + " |"
+        for name, words in SCORES.items()
+        if name in found
+    ]
+    return "\n".join(["| score | these weights | before | log-mel |", "| --- | ---: | ---: | ---: |", *lines])
+
+
+def _cell(scores: dict[str, Any], name: str) -> str:
+    return f"{scores[name]:.3f}" if name in scores else ""
 
 
 def main() -> None:
