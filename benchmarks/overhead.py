@@ -9,7 +9,8 @@ Runs each recipe as it is, on a pack of synthetic clips, and between any two of 
 (benchmarks/bare.py): forward, loss, backward, clipping and fused AdamW of a copy of the network, on one batch that lies
 ready. So what is compared are neighbours in time, and all else counts as the recipe's: reading, moving and converting
 the batch, the order, learning rates, looking for bad gradients and for signals, the clock, the log with TensorBoard
-and the progress bar. Evaluations and saved states are left out; benchmarks/state.py times the latter.
+and the progress bar. Left out are augmentation, evaluations and saved states: the first is work on the sound that its
+flags ask for, which benchmarks/augment.py times, as benchmarks/state.py does the last.
 
 Prints the median over blocks of ten steps, one of which is logged, of CPU seconds of the process, one thread; on
 another device of wall-clock seconds.
@@ -19,17 +20,22 @@ import json
 import statistics
 import tempfile
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from benchmarks.manifest import write
 from benchmarks.recipes import RECIPES, SMALL, add_device, command_line, launch, settings_of
 from benchmarks.timing import goal, parse, parser, ratio, table
+from data.augment import Augmentation
 
 CLIPS = 1_000
 BLOCK = 10
 SKIPPED = 5
 """First steps, which allocate, plan and compile."""
 GOAL = 0.03
+NO_AUGMENTATION = {
+    f"augment.{field.name}": 0.0 for field in fields(Augmentation) if field.name.endswith("_probability")
+}  # fmt: skip
 
 
 def blocks(seconds: Sequence[float]) -> list[float]:
@@ -52,6 +58,7 @@ def main() -> None:
     flags = {
         "batch_size": options.batch_size, "preset": options.preset, "clip_seconds": options.clip_seconds,
         "steps": 100_000, "log_every": BLOCK, "eval_every": 0, "save_minutes": 600, "cpu_threads": 1,
+        **NO_AUGMENTATION,
     }  # fmt: skip
     rows, goals = [], []
     with tempfile.TemporaryDirectory() as folder:
