@@ -7,11 +7,9 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-import boto3
 import fsspec
 import numpy as np
 import pytest
-from moto.server import ThreadedMotoServer
 
 import data.describe
 import data.pack
@@ -45,6 +43,9 @@ def cache(tmp_path, monkeypatch) -> Path:
 @pytest.fixture(scope="module")
 def s3():
     """An S3 server on this machine; URLs that begin with s3:// are read from it."""
+    import boto3  # both take seconds, and most tests do without
+    from moto.server import ThreadedMotoServer
+
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data.errors import DataError
-from data.sampler import GlobalOrder, Share, keys_of
+from data.sampler import GlobalOrder, Share, Windows, keys_of
 
 ALL_BITS = 2**64 - 1
 
@@ -104,3 +104,37 @@ def test_a_batch_that_the_split_cannot_fill_is_named(num_clips, batch_size):
 def test_a_batch_that_cannot_be_shared_out_is_named():
     with pytest.raises(DataError, match=r"--batch_size 10 .* 2 processes x 2 micro-batches; choose a multiple of 4"):
         Share(0, 2, 2).per_device(10)
+
+
+def windowed(at_once: int, seed: int = 3) -> tuple[GlobalOrder, np.ndarray]:
+    """An order of 100 clips in blocks of 10, whose clips do not lie side by side."""
+    block = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 10))
+    return GlobalOrder(100, 20, seed, Windows(block, at_once)), block
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 4, 10, 99])
+def test_windows_hold_every_clip_once_and_few_blocks_at_a_time(at_once):
+    order, block = windowed(at_once)
+    for epoch in range(2):
+        clips = np.array(epoch_of_clips(order, epoch))
+        assert sorted(clips) == list(range(100))
+        for first in range(0, 100, 10 * at_once):
+            assert len(set(block[clips[first : first + 10 * at_once]])) == min(at_once, 10 - first // 10)
+
+
+def test_windows_are_dealt_out_anew_and_permuted():
+    order, block = windowed(2)
+    clips = [np.array(epoch_of_clips(order, epoch)) for epoch in range(8)]
+    assert len({frozenset(block[one[:20]]) for one in clips}) > 4
+    firsts = {tuple(block[one[:20]]) for one in clips}
+    assert all(len(set(np.flatnonzero(np.diff(np.array(one))))) > 5 for one in firsts)  # blocks alternate
+    assert np.array_equal(windowed(2)[0].batch(7), order.batch(7))
+    assert not np.array_equal(windowed(2, seed=4)[0].batch(7), order.batch(7))
+
+
+def test_a_window_of_everything_is_as_random_as_no_window():
+    counts = np.zeros(100)
+    order, _ = windowed(10)
+    for epoch in range(400):
+        counts[order.batch(5 * epoch)] += 1
+    assert abs(counts - 80).max() < 5 * np.sqrt(80 * 0.8)

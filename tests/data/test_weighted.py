@@ -10,6 +10,7 @@ import pytest
 from data.clip import NOTHING, Labels, LabelSet
 from data.errors import DataError
 from data.labels import LabelTable
+from data.sampler import Windows
 from data.weighted import WeightedOrder, balancing_weights
 from data.writer import write_pack
 
@@ -113,3 +114,16 @@ def test_it_says_what_an_epoch_is_made_of():
     assert WeightedOrder(np.array([1.0, 1.0, 2.0, 4.0]), 2, 0).describe() == (
         "4 clips drawn by weight, with replacement; in an epoch the heaviest come 2 times, the lightest 0.5"
     )
+
+
+def test_windows_put_an_epoch_in_order_and_change_nothing_else():
+    weights = np.random.default_rng(0).uniform(0.1, 3, 60)
+    block = np.arange(60) // 6
+    windows = Windows(block, at_once=2)
+    for number in range(3):
+        clips = epoch(WeightedOrder(weights, 6, 1, windows), number)
+        assert sorted(clips) == sorted(epoch(WeightedOrder(weights, 6, 1), number))
+        places = [np.flatnonzero(block[clips] == one) for one in range(10)]
+        at_a_time = [sum(one[0] <= place <= one[-1] for one in places) for place in range(60)]
+        assert max(at_a_time) == 2
+        assert (np.diff(block[clips]) != 0).sum() > 15  # the blocks of a window alternate
