@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_settings
+from tqdm import tqdm
 
 from checkpoints.errors import CheckpointError, StoppedEarly
 from checkpoints.run import RunFolder
@@ -139,7 +140,7 @@ def _is_lost(error: RuntimeError) -> bool:
 
 def _say(sentence: str) -> None:
     if os.environ.get("LOCAL_RANK", "0") == "0":
-        print(sentence, file=sys.stderr, flush=True)
+        tqdm.write(sentence, file=sys.stderr)  # on a line of its own, though a progress bar may be open
 
 
 class _Help(DefaultHelpFormatter, RawDescriptionHelpFormatter):

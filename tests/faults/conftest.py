@@ -5,6 +5,7 @@ What later changes add is broken here too: a recipe gets an entry in `RECIPES`.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -149,7 +150,7 @@ def small_backbone(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def run_of(fault_pack, small_backbone) -> Callable[..., list[str]]:
-    """``run_of(name, out, **flags)``: the command line of a run of a recipe; of its resumption without a name."""
+    """``run_of(name, out, **flags)``: the command line of a run of a recipe."""
 
     def build(name: str, out: Path, **flags: Any) -> list[str]:
         recipe, own = RECIPES[name]
@@ -161,7 +162,7 @@ def run_of(fault_pack, small_backbone) -> Callable[..., list[str]]:
 
 @pytest.fixture(scope="session")
 def resumed() -> Callable[[str, Path], list[str]]:
-    """``resumed(name, out)``: the command line that goes on with a run, or begins it where it saved no state."""
+    """``resumed(name, out)``: the command line that goes on with a run."""
     return lambda name, out: [RECIPES[name][0], f"--resume={out}"]
 
 
@@ -207,9 +208,10 @@ def assert_one_sentence() -> Callable[[int, str, str], None]:
     def compare(code: int, output: str, words: str) -> None:
         assert code == 2, output
         assert "Traceback" not in output, output
-        last = output.strip().splitlines()[-1]
-        assert last.startswith("error: "), output
-        assert words in last, output
+        errors = [line for line in re.split(r"[\r\n]", output) if "error: " in line]
+        assert len(errors) == 1, output
+        assert errors[0].startswith("error: "), output
+        assert words in errors[0], output
 
     return compare
 

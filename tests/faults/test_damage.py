@@ -1,5 +1,7 @@
 """What breaks in the middle of a run costs a sentence; from the state before it the run ends as if nothing had been."""
 
+import json
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -79,8 +81,10 @@ def test_sound_that_becomes_nan(name, warm, run_of, resumed, unbroken, assert_on
     expected, out = unbroken(name), tmp_path / "run"
     ended = warm.run(*run_of(name, out, max_bad_steps=3), poison=[17, 1000])
     assert_one_sentence(*ended, "the gradient was not finite for 3 steps in a row")
-    states = sorted(path.name for path in (out / "state").iterdir())
-    assert states[-1] == "step_00000017", "what was saved last is from before the bad steps"
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    first_bad = next(line["step"] for line in lines if math.isnan(line["loss"]))
+    newest = max((out / "state").iterdir())
+    assert newest.name == f"step_{first_bad - 1:08d}", "what was saved last is from before the bad steps"
     code, output = warm.run(*resumed(name, out))
     assert code == 0, output
     assert_same_run(out, expected)

@@ -30,17 +30,13 @@ def test_the_parent_has_no_threads_that_a_fork_would_lose(warm):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mae", "contrastive", "adapters"])
-def test_a_run_killed_twenty_times(name, warm, run_of, resumed, unbroken, assert_same_run, tmp_path):
+def test_a_run_killed_twenty_times(name, warm, run_of, unbroken, assert_same_run, tmp_path):
     """While it starts, reads its state, computes, logs, and saves: what a resumption and a step do are the moments."""
     expected, draw, out = unbroken(name), random.Random(name), tmp_path / name
-    command = run_of(name, out)
+    command = run_of(name, out, resume="auto")
     for _ in range(KILLS):
         code, output = warm.run(*command, kill_at=moment(draw, out, 70))
         assert code in KILLED, output
-        if any((out / "state").glob("step_*")):
-            command = resumed(name, out)
-        else:
-            shutil.rmtree(out, ignore_errors=True)
     code, output = warm.run(*command)
     assert code == 0, output
     assert_same_run(out, expected)
