@@ -82,8 +82,7 @@ def recipe_config(config_class: type[C], recipe: str, arguments: Sequence[str], 
 
 
 def _run_to_resume(config: Any, recipe: str) -> RunFolder | None:
-    # A launcher that starts processes again says to each how often it would.
-    is_restarted = int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) > 0
+    is_restarted = _is_restarted()
     asked = config.resume or (AUTO if is_restarted else None)
     if asked != AUTO:
         return asked and (RunFolder.newest(Path("runs"), recipe) if asked == NEWEST else RunFolder.open(asked, recipe))
@@ -93,6 +92,23 @@ def _run_to_resume(config: Any, recipe: str) -> RunFolder | None:
             "--out runs/NAME"
         )
     return RunFolder.begun(config.out, recipe)
+
+
+def _is_restarted() -> bool:
+    """Whether the launcher would start the processes again, as it says to each of them.
+
+    Raises:
+        CheckpointError: it would, but they would not find each other.
+    """
+    if int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", 0)) == 0:
+        return False
+    # The launcher's store outlives the processes, with the addresses of dead ones in it (pytorch issue 135712).
+    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        raise CheckpointError(
+            "processes that --max_restarts starts again would look for the dead ones; launch with --rdzv_backend c10d "
+            "and TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment, see docs/launching.md"
+        )
+    return True
 
 
 def as_yaml_values(config: Any) -> dict[str, Any]:

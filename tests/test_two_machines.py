@@ -60,7 +60,7 @@ class Machine:
         """Starts a Python command there."""
         environment = os.environ | {
             "GLOO_SOCKET_IFNAME": CABLE, "PET_LOCAL_ADDR": self.address, "ACCELERATE_USE_CPU": "true",
-            "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1",
+            "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1", "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
         }  # fmt: skip
         log = self.folder / f"{self.number}-{next(NUMBERS)}.log"
         with open(log, "w") as file:

@@ -47,6 +47,7 @@ recipe=("$@" --seed "$number" --out "${RUNS:-runs}/${SLURM_JOB_NAME}_$number" --
 if [ "$processes" -gt 1 ]; then
     # torchrun, which Accelerate calls, hands on the signals named here and no others.
     export PET_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1
+    export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 # or processes that it starts again look for the dead ones
     first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
     port=$((20000 + SLURM_JOB_ID % 20000)) # jobs of an array may share a machine
     # shellcheck disable=SC2016 # each machine has a number of its own to put in

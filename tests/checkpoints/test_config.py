@@ -197,6 +197,18 @@ def test_a_launcher_that_restarts_implies_auto(begun, monkeypatch):
         recipe()
 
 
+def test_a_launcher_whose_restarts_cannot_work_is_refused(begun, monkeypatch):
+    for name, value in (("MAX_RESTARTS", "3"), ("USE_AGENT_STORE", "True")):
+        monkeypatch.setenv(f"TORCHELASTIC_{name}", value)
+    assert recipe(f"--out={begun}").out == begun  # alone it looks for nobody
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    for flags in ((), ("--resume=newest",)):
+        with pytest.raises(CheckpointError, match="c10d and TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in the environment"):
+            recipe(f"--out={begun}", *flags)
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "False")
+    assert recipe(f"--out={begun}").out == begun
+
+
 def test_one_process_of_many_clears_what_was_never_saved(begun, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     assert recipe(f"--out={begun}", "--resume=auto").resume is None
