@@ -3,11 +3,15 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 from benchmarks import bands, results
+from benchmarks.fonts import mfcc_statistics
 from benchmarks.published import PUBLISHED
-from benchmarks.results_real import COLUMNS
+from benchmarks.renderings import Unshared
+from benchmarks.results_real import COLUMNS, LABELS, nsynth_scores
 from benchmarks.results_rows import (
     BASELINES,
     ENTRIES,
@@ -17,9 +21,14 @@ from benchmarks.results_rows import (
     pretraining_seconds,
     pretrainings,
 )
-from benchmarks.results_scores import kept
+from benchmarks.results_scores import Heard, kept
 from benchmarks.results_table import SCORES, Row, figure_of, goals, real_table, report, score_table
 from checkpoints.errors import CheckpointError
+from data.clip import Labels, LabelSet
+from data.errors import DataError
+from data.prepare import prepare_gm
+from data.sources.gm import GmOptions
+from data.writer import write_pack
 
 
 @pytest.fixture
@@ -153,3 +162,58 @@ def test_weights_that_are_not_there_are_named_before_anything_runs(tmp_path):
     options = results.parse(["--test_data", str(tmp_path), "--rows", "mae", "--quick", "--flags", "lr=1e-3"])
     assert (options.steps, options.flags["lr"], options.tune_flags["steps"]) == (4, "1e-3", "4")
     assert options.runs == Path("runs/results")
+
+
+def test_real_data_sets_are_asked_by_their_protocols(options, tmp_path):
+    rows = {name: ENTRIES[name] for name in ("mfcc_svm", "ast_lora")}
+    for name, labels in LABELS.items():
+        plans = instrument_plans(
+            options, rows, {}, tmp_path / name, data=tmp_path / "pack", test_data=None, sources=None, labels=labels
+        )
+        for plan in plans.values():
+            config = plan.config if plan.method == "lora" else plan.config.fine_tuning()
+            assert (config.protocol, config.test_data, config.sources) == (name, None, [name])
+            assert ("instrument" in config.assume_complete) == (name == "irmas")
+            assert not config.predominant_only
+
+
+def test_families_and_pitches_of_nsynth_are_told_of_its_test_split(make_clips, tmp_path):
+    ear = Heard(mfcc_statistics, "mfcc", None, has_svm=True)
+    clips = []
+    for split, count in (("train", 12), ("test", 4)):
+        for number in range(count):
+            family, pitch = (("string", 50), ("flute", 90))[number % 2]
+            clip = make_clips(1, split=split, id=f"nsynth/{split}/{number}", group=f"{split}/{number}")[0]
+            labels = Labels(is_instrument=True, family=LabelSet((family,), complete=True), pitch=pitch)
+            audio = type(clip.audio)(200.0 + 20 * pitch + number, 1.0)
+            fields = {name: getattr(clip, name) for name in ("id", "source", "recording", "group", "split")}
+            clips.append(type(clip)(**fields | {"recording": clip.id}, audio=audio, labels=labels))
+    pack = write_pack(clips, tmp_path / "nsynth", processes=0)
+    assert nsynth_scores(pack, ear, torch.device("cpu")) == {"family": 1.0, "pitch": 1.0}
+    train_alone = write_pack(clips[:12], tmp_path / "half", processes=0)
+    with pytest.raises(DataError, match="should hold NSynth's training and test split"):
+        nsynth_scores(train_alone, ear, torch.device("cpu"))
+
+
+@pytest.mark.slow
+def test_one_command_makes_the_table_and_the_next_one_finds_it(tmp_path, monkeypatch, capsys):
+    for name, seed in (("pack", 0), ("other", 1)):
+        prepare_gm(tmp_path / name, GmOptions(notes=120, bands=24, effects=16, seed=seed), processes=0)
+    # Both are of one font, for there is no other that a test could render: nothing is dropped as alike.
+    monkeypatch.setattr(
+        "benchmarks.results_scores.unshared", lambda pack, other, fonts: Unshared(np.arange(len(other)), 0, {}, 0)
+    )
+    flags = ["--data", tmp_path / "pack", "--test_data", tmp_path / "other", "--runs", tmp_path / "runs", "--quick",
+             "--rows", "log_mel", "mae", "--parallel", "1", "--out", tmp_path / "docs" / "results"]  # fmt: skip
+    monkeypatch.setattr("sys.argv", ["results", *map(str, flags)])
+    results.main()
+    first = json.loads((tmp_path / "docs" / "results.json").read_text())
+    assert [row["name"] for row in first] == ["log_mel", "mae"]
+    assert set(SCORES) | {"seconds"} <= first[0]["scores"][0].keys()
+    assert first[1]["scores"][0]["parameters"] > 5e6
+    monkeypatch.setattr("benchmarks.bands.subprocess.run", pytest.fail)
+    monkeypatch.setattr("benchmarks.results_scores.probe_families", pytest.fail)
+    capsys.readouterr()
+    results.main()
+    assert json.loads((tmp_path / "docs" / "results.json").read_text()) == first
+    assert "AST, MAE, linear probe" in capsys.readouterr().out
