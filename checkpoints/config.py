@@ -19,6 +19,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, set_parsing_setti
 from tqdm import tqdm
 
 from checkpoints.errors import CheckpointError, StoppedEarly
+from checkpoints.files import cannot_write, is_of_room
 from checkpoints.run import RunFolder
 
 C = TypeVar("C")
@@ -136,6 +137,11 @@ def run_command(main: Callable[[], None], errors: tuple[type[Exception], ...]) -
         sys.exit(BAD_INPUT)
     except StoppedEarly:
         sys.exit(START_AGAIN)
+    except OSError as error:  # of what others write, as TensorBoard
+        if not is_of_room(error):
+            raise
+        _say(f"error: {cannot_write(error.filename or 'a file', error)}")
+        sys.exit(BAD_INPUT)
     except RuntimeError as error:
         if not _is_lost(error):
             raise

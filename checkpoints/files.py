@@ -48,10 +48,14 @@ def replacing(path: Path) -> Iterator[Path]:
         remove(temporary)
 
 
-def cannot_write(path: Path, error: OSError) -> str:
+def is_of_room(error: OSError) -> bool:
+    """Whether a write failed for want of room."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def cannot_write(path: Path | str, error: OSError) -> str:
     """The sentence for a write that failed."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    advice = "free some room" if full else "make the folder writable"
+    advice = "free some room" if is_of_room(error) else "make the folder writable"
     return f"{path} cannot be written ({error.strerror or error}); {advice} and run the command again"
 
 

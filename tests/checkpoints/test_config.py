@@ -1,5 +1,6 @@
 """A config from defaults, a saved run, YAML and the command line; what does not fit gets one sentence."""
 
+import errno
 import subprocess
 import sys
 import textwrap
@@ -274,3 +275,14 @@ def test_a_lost_process_gets_one_sentence(said, capsys):
     assert ".cc" not in sentence
     with pytest.raises(RuntimeError, match="shape"):
         run_command(lambda: torch.zeros(2).view(3), (CheckpointError,))
+
+
+def test_a_full_disk_is_a_sentence_whoever_writes(capsys):
+    def write() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "runs/x/logs/events")
+
+    with pytest.raises(SystemExit) as ended:
+        run_command(write, (CheckpointError,))
+    assert ended.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: runs/x/logs/events cannot be written (No space left on device); free some room")
