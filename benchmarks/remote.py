@@ -123,10 +123,10 @@ def main() -> None:
     options_of.add_argument("--batch_size", type=int, default=64, help="crops of a batch (default: 64)")
     options_of.add_argument("--latency_ms", type=float, default=20, help="until the store answers (default: 20)")
     options_of.add_argument("--megabytes_per_s", type=float, default=200, help="that it sends (default: 200)")
-    options_of.add_argument("--step_ms", type=float, default=100, help="of a step without reading (default: 100)")
+    options_of.add_argument("--step_ms", type=float, default=400, help="of a step without reading (default: 400)")
     options = parse(options_of)
     if options.quick:
-        options.clips, options.batch_size, options.step_ms = 640, 16, 20
+        options.clips, options.batch_size, options.step_ms = 640, 16, 100
     data.pack.BLOCK_BYTES = BLOCK_BYTES
     store = Store(options.latency_ms / 1000, 1e6 * options.megabytes_per_s)
     with tempfile.TemporaryDirectory() as folder:
