@@ -8,8 +8,9 @@ Writes a pack of 4 s clips of noise, cut into blocks of 1 MiB in place of 64, an
 run does. The store is a folder of this machine that answers after --latency_ms and sends --megabytes_per_s, to all that
 is asked for at a time; each step takes --step_ms besides. The cache holds a quarter of the pack, or all of it. One
 epoch a row: bytes fetched over those of the pack, requests, blocks that the clips of a batch come from (in the middle:
-how well they are shuffled), crops a second, and the share of the time that steps wait. Whole blocks under a full
-shuffle are not read but counted: what the same cache would fetch if each block that is needed were fetched whole.
+how well they are shuffled), seconds until the first batch, and from then on crops a second and the share of the time
+that steps wait. Whole blocks under a full shuffle are not read but counted: what the same cache would fetch if each
+block that is needed were fetched whole.
 """
 
 import os
@@ -36,7 +37,7 @@ from data.pack import Pack
 from data.sampler import GlobalOrder, Share
 
 BLOCK_BYTES = 1 << 20
-HEADER = ["pack and order", "fetched", "requests", "blocks / batch", "crops / s", "waiting"]
+HEADER = ["pack and order", "fetched", "requests", "blocks / batch", "first batch, s", "crops / s", "waiting"]
 
 
 @dataclass
@@ -86,18 +87,20 @@ def read(name: str, batches: TrainBatches, store: Store, step_seconds: float) ->
     """Reads an epoch; a row of the table, the share of the pack that was fetched, and the share of waiting."""
     pack, steps = batches.reader.pack, batches.order.steps_per_epoch
     store.fetched = store.requests = 0
-    start, waited = time.perf_counter(), 0.0
-    loader = iter(batches.loader(0, steps, num_workers=0))
+    loader, ends, waits = iter(batches.loader(0, steps, num_workers=0)), [time.perf_counter()], []
     for _ in range(steps):
-        before = time.perf_counter()
         next(loader)
-        waited += time.perf_counter() - before
+        waits.append(time.perf_counter() - ends[-1])
         time.sleep(step_seconds)
-    seconds = time.perf_counter() - start
+        ends.append(time.perf_counter())
+    seconds, waited = ends[-1] - ends[1], sum(waits[1:])
     share = store.fetched / sum(pack.info.shard_bytes)
     in_middle = statistics.median(map(len, blocks_in(batches)))
-    crops = steps * batches.order.batch_size / seconds
-    row = [name, f"{share:.2f}", f"{store.requests}", f"{in_middle:g}", f"{crops:.0f}", f"{waited / seconds:.1%}"]
+    crops = (steps - 1) * batches.order.batch_size / seconds
+    row = [
+        name, f"{share:.2f}", f"{store.requests}", f"{in_middle:g}", f"{waits[0]:.2f}", f"{crops:.0f}",
+        f"{waited / seconds:.1%}",
+    ]  # fmt: skip
     return row, share, waited / seconds
 
 
@@ -148,7 +151,7 @@ def main() -> None:
             read_url("URL, all fits, later", "all", size, None)
             read_url("URL, a quarter fits, clips alone", "alone", size / 4, None)
             whole = fetched_whole(local, options.batch_size, size // 4)
-            rows.append(["  the same in whole blocks", f"{whole:.2f}", "", rows[-1][3], "", ""])
+            rows.append(["  the same in whole blocks", f"{whole:.2f}", "", rows[-1][3], "", "", ""])
             for number, blocks in enumerate((few, many)):
                 read_url(f"URL, --shuffle_blocks {blocks}", f"windows_{number}", size / 4, blocks)
     print(

@@ -68,10 +68,13 @@ class BlockCache:
         Raises:
             DataError: what `download` raises, or the disk is full.
         """
+        found = self.find(path, num_bytes)
+        if found is not None:
+            return found
         with self._writing(path), self._held(path, waits) as is_held:
             if not is_held:
                 return None
-            found = self.find(path, num_bytes)
+            found = self.find(path, num_bytes)  # while this process was waiting
             if found is not None:
                 return found
             partial = path.with_name(path.name + _PARTIAL)

@@ -28,7 +28,7 @@ from data.pack import INFO_NAME, MANIFEST_NAME, REJECTED_NAME, Pack, PackInfo, r
 
 PART_BYTES = 8 << 20
 """Of a block, asked for at a time: the parts come side by side."""
-TOUCH_SECONDS = 10.0
+TOUCH_SECONDS = 2.0
 _OTHER = re.compile(r"[^A-Za-z0-9._-]+")
 
 
@@ -181,7 +181,6 @@ class RemotePack(Pack):
             else:
                 sound = self.cache.find(self._path(block), int(self.blocks.num_bytes[block]))
             if sound is not None:
-                self._drop_removed()
                 self._sound[block] = sound
         return sound
 
@@ -192,11 +191,8 @@ class RemotePack(Pack):
             self._touched = time.monotonic()
             self.cache.touch([self._path(block) for block in self._used])
             self._used.clear()
-            self._drop_removed()
-
-    def _drop_removed(self) -> None:
-        for block in [block for block in self._sound if not self.is_cached(block)]:
-            del self._sound[block]
+            for block in [block for block in self._sound if not self.is_cached(block)]:
+                del self._sound[block]
 
     def verify(self) -> None:
         """Fetches everything that is not in the cache, and compares all of it with its checksums.
