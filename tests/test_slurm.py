@@ -85,7 +85,8 @@ def test_a_job_of_an_array_is_a_run_of_its_own_on_all_its_machines(cluster):
         assert launcher == "launch"
         assert options(arguments[:place]) == {
             "--machine_rank": str(node), "--rdzv_conf": f"is_host={str(node == 0).lower()}",
-            "--config_file": "checkpoints/launch/elastic.yaml", "--max_restarts": "2", "--num_machines": "2",
+            "--config_file": "checkpoints/launch/two_machines.yaml", "--rdzv_backend": "c10d", "--max_restarts": "2",
+            "--num_machines": "2",
             "--num_processes": "8", "--main_process_ip": "first", "--main_process_port": "21234",
         }  # fmt: skip
         assert options(arguments[place + 1 :]) == {

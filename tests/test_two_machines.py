@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = ROOT / "checkpoints" / "launch"
+CONFIG = ROOT / "checkpoints" / "launch" / "two_machines.yaml"
 NUM_STEPS = 36
 CABLE = "cable"  # the interface of each machine
 NUMBERS = itertools.count()
@@ -137,20 +137,21 @@ def test_a_pulled_cable_and_a_dead_process_cost_no_batch(machines, toy_pack, tmp
     run, unbroken = tmp_path / "run", tmp_path / "unbroken"
     broken = [*recipe, f"--out={run}", "--save_minutes=0"]
 
-    def launch(config: str, on_launcher: tuple[str, ...] = (), on_recipe: tuple[str, ...] = ()) -> list[Running]:
+    def launch(backend: str, max_restarts: int, *on_recipe: str) -> list[Running]:
         return [
             machine.start(
-                "-m", "accelerate.commands.launch", f"--config_file={CONFIGS / config}", "--mixed_precision=no",
+                "-m", "accelerate.commands.launch", f"--config_file={CONFIG}", "--mixed_precision=no",
                 f"--machine_rank={machine.number}", f"--main_process_ip={machines[0].address}", "--num_processes=2",
-                # The namespaces share a name, by which torchrun would look for its store.
-                *([f"--rdzv_conf=is_host={machine.number == 0}".lower()] if config == "elastic.yaml" else []),
-                *on_launcher, *broken, *on_recipe,
+                f"--rdzv_backend={backend}", f"--max_restarts={max_restarts}",
+                # The namespaces share a name, by which c10d would tell which of them keeps its store.
+                f"--rdzv_conf=is_host={str(machine.number == 0).lower()}",
+                *broken, *on_recipe,
             )
             for machine in machines
         ]  # fmt: skip
 
     # Two machines; the cable is pulled. Both find out by themselves, in the time that the recipe was given.
-    both = launch("two_machines.yaml", on_recipe=("--timeout_minutes=0.5",))
+    both = launch("static", 0, "--timeout_minutes=0.5")
     wait_until(lambda: last_saved(run) >= 5, *both)
     machines[1].set_cable("down")
     start = time.monotonic()
@@ -173,7 +174,7 @@ def test_a_pulled_cable_and_a_dead_process_cost_no_batch(machines, toy_pack, tmp
     assert f"stopped after {second} of {NUM_STEPS} steps; go on with --resume {run}" in words
 
     # Two again, by a launcher that starts processes again; a process of the other machine dies.
-    both = launch("elastic.yaml", on_launcher=("--max_restarts=2",))
+    both = launch("c10d", 1)
     wait_until(lambda: last_saved(run) >= second + 5, *both)
     (worker,) = psutil.Process(both[1].process.pid).children()
     worker.kill()

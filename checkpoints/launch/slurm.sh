@@ -15,7 +15,7 @@
 #
 #   RUNS            where run folders are made: runs
 #   ENVIRONMENT     what is activated: .venv
-#   LAUNCH_CONFIG   Accelerate's, for more processes than one: checkpoints/launch/elastic.yaml
+#   LAUNCH_CONFIG   Accelerate's, for more processes than one: checkpoints/launch/two_machines.yaml
 #   MAX_RESTARTS    how often processes that died are started again within a job: 2
 #   PROCESSES       on each machine: one a GPU
 #
@@ -53,7 +53,8 @@ if [ "$processes" -gt 1 ]; then
     # shellcheck disable=SC2016 # each machine has a number of its own to put in
     launch=(bash -c '[ "$SLURM_NODEID" -eq 0 ] && is_host=true || is_host=false
         exec accelerate launch --machine_rank "$SLURM_NODEID" --rdzv_conf "is_host=$is_host" "$@"' launch
-        --config_file "${LAUNCH_CONFIG:-checkpoints/launch/elastic.yaml}" --max_restarts "${MAX_RESTARTS:-2}"
+        --config_file "${LAUNCH_CONFIG:-checkpoints/launch/two_machines.yaml}"
+        --rdzv_backend c10d --max_restarts "${MAX_RESTARTS:-2}"
         --num_machines "$machines" --num_processes "$processes" --main_process_ip "$first" --main_process_port "$port")
 else
     # For a single process Accelerate's launcher would keep signals and exit codes to itself.
