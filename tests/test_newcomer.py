@@ -71,6 +71,8 @@ def test_the_lines_work_as_they_stand_in_an_empty_folder(newcomer):
         done = subprocess.run(command, cwd=newcomer, env=surroundings, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-3000:]
     assert done.stdout.count("folder/") == 5, "neighbours, by their ids"
-    assert "'instrument'" in done.stdout
+    spans = re.findall(r"^[\d.]+ [\d.]+ (\w+) [\d.]+$", done.stdout, flags=re.MULTILINE)
+    assert set(spans) <= set(INSTRUMENTS)
+    assert spans, "what it heard"
     for file in ("backbone/config.json", "heads/heads.json", "scores.json"):
         assert (newcomer / "runs" / "mine" / file).is_file()
