@@ -12,7 +12,7 @@ import pytest
 import soundfile
 
 pytestmark = pytest.mark.slow
-SHARES = (0.01, 0.1, 0.3, 0.5, 0.7, 0.9)
+SHARES = (0.01, 0.1, 0.5, 0.9)
 """Of the room that a command needs."""
 PAGE = 4096
 PLENTY = 64 << 20

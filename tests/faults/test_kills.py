@@ -22,6 +22,7 @@ def moment(draw: random.Random, folder: Path, operations: int) -> dict:
     return {"folder": str(folder), "operation": draw.randrange(operations), "seconds": seconds}
 
 
+@pytest.mark.slow
 def test_the_parent_has_no_threads_that_a_fork_would_lose(warm):
     others = {name for name in warm.threads if not name.startswith("python")}
     assert len(warm.threads) == 1 + len(others)
@@ -75,7 +76,7 @@ def test_a_preparation_killed_twenty_times(warm, make_tone, tmp_path):
 def test_an_embedding_killed_twenty_times(warm, make_clips, small_backbone, tmp_path):
     from audit.embed import BLOCK
 
-    pack = write_pack(make_clips(2 * BLOCK + 60), tmp_path / "pack", processes=1)
+    pack = write_pack(make_clips(BLOCK + 60), tmp_path / "pack", processes=1)
     expected, out, draw = tmp_path / "expected", tmp_path / "embeddings", random.Random(0)
     command = ["-m", "audit.embed", str(small_backbone), str(pack.folder), "--clip_seconds=0.5", "--out"]
     code, output = warm.run(*command, str(expected))
