@@ -180,10 +180,8 @@ def test_bad_steps_in_a_row_stop_the_run_and_keep_the_last_good_state(config, mo
     config.save_minutes, config.max_bad_steps, config.probe_clips = 0, 2, 0
     with pytest.raises(CheckpointError, match=r"not finite for 2 steps in a row, up to step 5; .* --resume"):
         main(config)
-    before, newest = sorted((config.out / "state").iterdir())
-    assert newest.name == "step_00000004", "a skipped step leaves the weights as they were"
-    for name, tensor in load_file(newest / "model.safetensors").items():
-        assert tensor.equal(load_file(before / "model.safetensors")[name])
+    states = sorted(path.name for path in (config.out / "state").iterdir())
+    assert states[-1] == "step_00000003", "nothing is saved between bad steps, whose counters a resumed run would keep"
 
 
 def test_accumulation_changes_the_loss_by_rounding_only(config, tmp_path):
