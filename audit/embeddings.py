@@ -231,10 +231,10 @@ def _from(folder: Path, run: str) -> str:
 
 def _read_info(folder: Path) -> EmbeddingsInfo:
     file = folder / INFO_NAME
-    if not file.is_file():
-        if (folder / PARTIAL_NAME).is_dir():
+    if not os.path.isfile(file):  # an index may name a folder that cannot be, and os.path raises nothing then
+        if os.path.isdir(folder / PARTIAL_NAME):
             raise AuditError(f"{folder} is not finished; run the audit.embed that began it again to finish it")
-        found = "a folder without embeddings.json" if folder.is_dir() else "no such folder"
+        found = "a folder without embeddings.json" if os.path.isdir(folder) else "no such folder"
         raise AuditError(f"embeddings were expected at {folder}, {found} found; make some with python -m audit.embed")
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
