@@ -60,6 +60,9 @@ def _watched(items: Iterator[Any]) -> Iterator[Any]:
             yield item
     finally:
         signal.signal(signal.SIGCHLD, heard)
+        # Ends the workers while that is possible: an error that is kept keeps this frame, and at the end of the process
+        # nobody tells workers that outlive signals to go.
+        del items
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Packs that lie on object stores: what is read is what the same pack on this machine holds."""
 
 import json
+import multiprocessing
 import pickle
 import shutil
 import socket
@@ -216,6 +217,7 @@ def test_a_shard_that_is_spoilt_while_it_is_read_ends_with_a_sentence(kind, word
     with pytest.raises(DataError, match=words):
         for _ in batches(pack).loader(0, 60, int(kind == "gone")):
             pass
+    assert not multiprocessing.active_children(), "a worker that stays keeps the process from ending"
 
 
 @pytest.mark.parametrize(
