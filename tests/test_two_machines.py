@@ -180,7 +180,7 @@ def test_a_pulled_cable_and_a_dead_process_cost_no_batch(machines, toy_pack, tmp
     worker.kill()
     said = [one.end() for one in both]
     assert [one.process.returncode for one in both] == [0, 0], said
-    assert sum(words.count("resumed  from") for words in said) == 2, said
+    assert [words.count("resumed  from") for words in said] == [2, 2], said
 
     alone = machines[0].start(*recipe, f"--out={unbroken}")
     words = alone.end()
@@ -190,5 +190,5 @@ def test_a_pulled_cable_and_a_dead_process_cost_no_batch(machines, toy_pack, tmp
     assert list(found) == list(expected) == list(range(1, NUM_STEPS + 1))
     # Sums over two halves of a batch round otherwise than one over the whole. Other clips or masks would differ by far
     # more, as neighbouring steps do.
-    assert max(abs(found[step] - expected[step]) for step in expected) < 1e-3
-    assert min(abs(expected[step] - expected[step + 1]) for step in range(1, 5)) > 3e-3
+    assert max(abs(found[step] - expected[step]) for step in expected) < 1e-5
+    assert min(abs(expected[step] - expected[step + 1]) for step in range(1, 5)) > 1e-2
