@@ -149,17 +149,17 @@ class RunFolder:
         for number, line in enumerate(lines, 1):
             try:
                 found = json.loads(line)
-                if type(found["step"]) is not int:
-                    raise ValueError("no step")
+                if type(found) is not dict or type(found.get("step", 0)) is not int:
+                    raise ValueError("no line of a log")
                 values.append(found)
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
+            except (ValueError, RecursionError) as error:
                 if number < len(lines):
                     raise CheckpointError(f"line {number} of {self.metrics} is damaged") from error
         return values
 
     def cut_log(self, step: int) -> None:
         """Drops the lines of later steps than `step`, which a resumed run is about to write again."""
-        kept = [line for line in self.read_log() if line["step"] <= step]
+        kept = [line for line in self.read_log() if line.get("step", 0) <= step]
         with replacing(self.metrics) as temporary:
             temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
 

@@ -75,7 +75,7 @@ def test_every_method_meets_every_share_and_seed_and_backbones_also_start_untrai
     assert (one.heads, one.assume_complete, one.sources) == (["instrument"], ["instrument"], ["gm/*/band"])
     for plan in plans:
         assert plan.config.predominant_only
-        assert (plan.config.data, plan.config.test_data) == (options.data, options.test_data)
+        assert (plan.config.data, plan.config.test_data) == (str(options.data), str(options.test_data))
 
 
 def test_every_method_has_a_recipe_that_takes_its_settings(options):

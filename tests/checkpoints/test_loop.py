@@ -12,6 +12,7 @@ from checkpoints.loop import StopSignal, waiting_at_most
 
 @pytest.fixture
 def stop(monkeypatch) -> StopSignal:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell that put the tests behind it has Ctrl-C ignored
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)}
     yield (stop := StopSignal())
     stop.restore()

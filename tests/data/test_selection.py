@@ -10,7 +10,7 @@ from data.selection import selected_rows
 class NamedClips:
     """What is asked of a pack here."""
 
-    folder = "packs/some"
+    place = "packs/some"
     ids = ("gm/font/band/rock/1", "gm/font/note/2", "gm/noise/hiss/3", "gmx/font/band/4")
 
     def __len__(self) -> int:
