@@ -14,6 +14,7 @@ Margins from a label tree with unknown labels left out: DESIGN.md; the terms: lo
 Zhang et al. 2022), losses/triplet.py (Hermans et al. 2017), losses/classes.py (Wen et al. 2016, Deng et al. 2019).
 """
 
+import math
 import sys
 import time
 from dataclasses import dataclass, field, fields, replace
@@ -54,7 +55,7 @@ from data.pack import Pack
 from data.sampler import Share
 from pretrain.embedding_model import EmbeddingModel, cached_backward, reconstruction_mean, weighted
 from pretrain.embedding_scores import EmbeddingEvaluation, collapse_of, describe
-from pretrain.objectives import Margins, classes_of, objective_losses, parse_objective
+from pretrain.objectives import SUPCON_LEVELS, Margins, classes_of, objective_losses, parse_objective
 
 RECIPE = "pretrain/contrastive.py"
 ERRORS = (CheckpointError, DataError)
@@ -101,6 +102,9 @@ class Config:
     """Size of what the losses compare."""
     temperature: float = 0.1
     """Of ntxent and supcon: smaller looks at nearer neighbours."""
+    level_weights: list[float] | None = None
+    """Of supcon: what timbre, instrument, family and is-instrument count, as [0, 1, 1, 1]; 0 leaves a level out, the
+    published 2, 1.41, 1.26, 1.19 by default."""
     margin: float = 0.2
     """Of triplet, for each level of the tree that the negative parts earlier; distances reach from 0 to 2."""
     genre_margin: float = 0.1
@@ -197,6 +201,13 @@ class Config:
         for name in ("non_instrument_share", "own_family_share", "warmup", "mask_ratio"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"--{name} must lie between 0 and 1, not {getattr(self, name)}")
+        if self.level_weights is not None:
+            is_weight = [0 <= weight < math.inf for weight in self.level_weights]
+            if len(is_weight) != len(SUPCON_LEVELS) or not all(is_weight) or not any(self.level_weights):
+                raise ValueError(
+                    f"--level_weights should be numbers of 0 or more for {', '.join(SUPCON_LEVELS)}, not all 0; "
+                    f"{self.level_weights} found"
+                )
         if self.steps is not None and self.epochs is not None:
             raise ValueError("--steps and --epochs both give the length of the run; choose one")
         if not 0 <= self.genre_margin < self.margin:

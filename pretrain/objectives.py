@@ -5,7 +5,7 @@ Shapes: A rows of this process (views of clips), B rows of all processes, Z size
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,6 +64,7 @@ class Margins:
     scale: float
     angle: float
     alpha: float
+    level_weights: Sequence[float] | None = None
 
 
 @dataclass(frozen=True)
@@ -131,6 +132,16 @@ def classes_of(table: LabelTable, level: str) -> Classes:
     return Classes(level, names, depth.fill_diagonal_(0.0) / 4)
 
 
+def weights_of_levels(weights: Sequence[float] | None) -> dict[str, float]:
+    """What each level of the tree counts in ``supcon``, finest first; a level of weight 0 is left out altogether.
+
+    Args:
+        weights: one for each of `SUPCON_LEVELS`; None takes the published ones, see `combine_levels`.
+    """
+    weights = weights or [2.0 ** (1 / number) for number in range(1, len(SUPCON_LEVELS) + 1)]
+    return {level: weight for level, weight in zip(SUPCON_LEVELS, weights, strict=True) if weight > 0}
+
+
 def related(labels: Mapping[str, Tensor], clip: Tensor) -> dict[str, Tensor]:
     """How this process's rows stand to those of all: relations of each level, ``low``, ``high``, ``same_clip``.
 
@@ -176,8 +187,9 @@ def objective_losses(
         loss = supervised_contrastive(similarity, pairs["same_clip"] & ~is_self, ~is_self)
         found["ntxent"] = mean_over_processes(loss)
     if "supcon" in weights:
-        levels = level_losses(similarity, [pairs[level] for level in SUPCON_LEVELS], is_self)
-        found["supcon"] = combine_levels([mean_over_processes(loss) for loss in levels])
+        counted = weights_of_levels(margins.level_weights)
+        levels = level_losses(similarity, [pairs[level] for level in counted], is_self)
+        found["supcon"] = combine_levels([mean_over_processes(loss) for loss in levels], list(counted.values()))
     if "triplet" in weights:
         distance = euclidean(unit, others)
         if margins.tree_margins:

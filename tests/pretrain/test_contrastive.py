@@ -182,6 +182,8 @@ def test_refusals(config, tmp_path):
         ({"soft_margin": True}, "add --miner hard"), ({"steps": 1, "epochs": 1.0}, "choose one"),
         ({"objective": "triplet + mae", "backbone": "wav2vec2"}, "needs a backbone on the log-mel"),
         ({"batch_size": 0}, "must be positive"),
+        ({"level_weights": [1.0, 1.0]}, "numbers of 0 or more for timbre, instrument, family"),
+        ({"level_weights": [0.0] * 4}, "not all 0"),
     ):  # fmt: skip
         with pytest.raises(ValueError, match=words):
             Config(**flags)

@@ -204,6 +204,22 @@ def test_a_level_of_supcon_is_pytorch_metric_learnings(level, monkeypatch):
         torch.testing.assert_close(found["supcon"], expected[of])
 
 
+def test_levels_count_what_they_are_told_to(monkeypatch):
+    inputs, labels, number, _ = global_batch()
+    unit = normalize(inputs, dim=1)
+
+    def loss(levels, weights=None):
+        monkeypatch.setattr(pretrain.objectives, "SUPCON_LEVELS", levels)
+        margins = replace(MARGINS, level_weights=weights)
+        return objective_losses({"supcon": 1.0}, margins, unit, labels, number, torch.empty(0))["supcon"]
+
+    whole = loss(SUPCON_LEVELS)
+    torch.testing.assert_close(loss(SUPCON_LEVELS, [2.0, 2**0.5, 2 ** (1 / 3), 2**0.25]), whole)
+    torch.testing.assert_close(loss(SUPCON_LEVELS, [0, 3, 0, 0]), 1.5 * loss(("instrument",)))
+    # A level that is left out is no floor of the coarser ones either.
+    torch.testing.assert_close(loss(SUPCON_LEVELS, [0, 0, 1, 1]), loss(("family", "is_instrument"), [1, 1]))
+
+
 def test_views_of_a_clip_are_the_same_whatever_is_known_of_it():
     clips = (NOBODY_KNOWS, NOISE, clip("violin", 0, "classical", is_weak=1), clip("flute", 1))
     found = related(batch_of(*clips, *clips), torch.arange(4).repeat(2))
