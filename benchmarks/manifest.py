@@ -214,7 +214,7 @@ def worker_memory(folder: str, start_method: str, num_workers: int) -> tuple[flo
     rows = pack.rows("train")
     batches = TrainBatches(
         pack, rows, GlobalOrder(len(rows), BATCH, seed=0), Share(0, 1), 2 * RATE,
-        mixing=Mixing(probability=0.5, same_genre=True), backgrounds=LabelTable(pack).non_instruments(rows),
+        mixing=Mixing(probability=0.5, same="genre"), backgrounds=LabelTable(pack).non_instruments(rows),
     )  # fmt: skip
     loader = batches.loader(0, 1000, num_workers)
     loader.multiprocessing_context = start_method

@@ -8,7 +8,7 @@ Shapes: B rows of a batch, P partners at most, S samples, C labels of a level.
 """
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -40,8 +40,9 @@ class Mixing:
     gain_db: tuple[float, float] = (-6.0, 6.0)
     """Level (RMS of what sounds) of each clip that is mixed in, over that of the clip it is mixed into, drawn evenly.
     The mix is then brought to the level of that clip, as if all were uncorrelated: power is shared, none is added."""
-    same_genre: bool = False
-    """Mixes clips of one genre where it is known and enough others are of it; else any of the split."""
+    same: Literal["anything", "genre", "family", "instrument"] = "anything"
+    """Mixes clips of one genre, family or instrument where it is known and enough others are of it; else any of the
+    split. Two makes of one instrument sound like a third."""
 
     def __post_init__(self):
         if not 0 <= self.probability <= 1:
@@ -49,6 +50,8 @@ class Mixing:
                 f"the probability of mixing should lie between 0 and 1, {self.probability} found; choose a share of "
                 "the clips"
             )
+        if self.same not in ("anything", "genre", "family", "instrument"):
+            raise DataError(f"same of mixing should be anything, genre, family or instrument, {self.same!r} found")
         for name, lowest, highest in (("clips", 2, MOST_CLIPS), ("gain_db", -60, 60)):
             low, high = getattr(self, name)
             if not lowest <= low <= high <= highest:

@@ -38,9 +38,10 @@ class Partners:
 
     def __init__(self, labels: LabelTable, rows: np.ndarray, mixing: Mixing):
         self.rows, self.mixing = rows, mixing
-        # Each (genre, position in the split) as one number, sorted: the clips of a genre lie side by side.
-        genre, position = np.nonzero((labels.column("genre", rows) == 1).T) if mixing.same_genre else ((), ())
-        self._of_genre = np.asarray(genre, np.int64) * len(rows) + np.asarray(position, np.int64)
+        # Each (label, position in the split) as one number, sorted: the clips of a label lie side by side.
+        is_any = mixing.same == "anything"
+        label, position = ((), ()) if is_any else np.nonzero((labels.column(mixing.same, rows) == 1).T)
+        self._of_label = np.asarray(label, np.int64) * len(rows) + np.asarray(position, np.int64)
         self._labels = labels
 
     def draw(self, seed: int, epoch: int | np.ndarray, positions: np.ndarray) -> Drawn:
@@ -62,8 +63,8 @@ class Partners:
         picks = others(size, own, uniform[:, 4 : 4 + most])  # (B, P)
         is_partner = np.arange(most) < counts[:, None]
         places = np.where(is_partner, picks, 0)
-        is_of_genre = is_partner & (first[:, None] >= 0)
-        places[is_of_genre] = self._of_genre[(first[:, None] + picks)[is_of_genre]] % len(self.rows)
+        is_of_label = is_partner & (first[:, None] >= 0)
+        places[is_of_label] = self._of_label[(first[:, None] + picks)[is_of_label]] % len(self.rows)
         rows = np.where(is_partner, self.rows[places], -1)
         return Drawn(rows, keys[:, 4 + _MOST : 4 + _MOST + most], keys[:, 3])
 
@@ -72,21 +73,21 @@ class Partners:
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """From where each clip's partners are drawn: the first place of that pool, its size, the clip's place in it.
 
-        The pool is that of the clip's genre, of one of them if it has several. It is the split, its first place -1,
-        where genres play no part, where that of the clip is unknown, and where there are too few others of it.
+        The pool is that of the clip's label, of one of them if it has several. It is the split, its first place -1,
+        where labels play no part, where that of the clip is unknown, and where there are too few others of it.
         """
         whole = np.full(len(positions), -1), np.full(len(positions), len(self.rows)), positions
-        if not len(self._of_genre):
+        if not len(self._of_label):
             return whole
-        is_present = self._labels.column("genre", self.rows[positions]) == 1  # (B, C)
+        is_present = self._labels.column(self.mixing.same, self.rows[positions]) == 1  # (B, C)
         nth = (uniform * is_present.sum(1)).astype(np.int64)
-        genre = (is_present.cumsum(1) == nth[:, None] + 1).argmax(1)
+        label = (is_present.cumsum(1) == nth[:, None] + 1).argmax(1)
         first, last, place = np.searchsorted(
-            self._of_genre, [genre * len(self.rows), (genre + 1) * len(self.rows), genre * len(self.rows) + positions]
+            self._of_label, [label * len(self.rows), (label + 1) * len(self.rows), label * len(self.rows) + positions]
         )
         is_enough = is_present.any(1) & (last - first - 1 >= counts)
-        of_genre = first, last - first, place - first
-        return tuple(np.where(is_enough, one, other) for one, other in zip(of_genre, whole, strict=True))
+        of_label = first, last - first, place - first
+        return tuple(np.where(is_enough, one, other) for one, other in zip(of_label, whole, strict=True))
 
 
 def others(size: np.ndarray, own: np.ndarray, uniform: np.ndarray) -> np.ndarray:

@@ -235,6 +235,7 @@ def test_gains_are_drawn_from_keys_alone():
         ({"probability": 1.5}, "between 0 and 1, 1.5 found"),
         ({"clips": (1, 2)}, r"clips of mixing .* within \[2, 4\], lower end first, \[1, 2\] found"),
         ({"clips": (3, 5)}, r"\[3, 5\] found"),
+        ({"same": "genra"}, "anything, genre, family or instrument, 'genra' found"),
         ({"gain_db": (6.0, -6.0)}, r"gain_db of mixing .* \[6, -6\] found"),
     ],
 )

@@ -89,7 +89,7 @@ def test_picks_are_all_orders_of_the_others():
 
 
 def test_one_genre_where_it_is_known_and_there_are_others(labels):
-    found = draws(labels, Mixing(probability=1.0, clips=(2, 4), same_genre=True))
+    found = draws(labels, Mixing(probability=1.0, clips=(2, 4), same="genre"))
     for row, drawn in found.items():
         genres = set(genres_of(row))
         seen = {int(partner) for partners in drawn for partner in partners}
@@ -107,8 +107,21 @@ def test_one_genre_where_it_is_known_and_there_are_others(labels):
             assert len(seen) > 50
 
 
+@pytest.mark.parametrize("same", ["family", "instrument"])
+def test_one_family_or_instrument(make_clips, tmp_path, same):
+    names = {"family": ("string", "brass"), "instrument": ("violin", "trumpet")}
+    clips = [
+        replace(clip, labels=Labels(**{level: LabelSet((names[level][row % 2],)) for level in names}))
+        for row, clip in enumerate(make_clips(NUM_CLIPS, split="train"))
+    ]
+    table = LabelTable(write_pack(clips, tmp_path / "pack", processes=1))
+    for row, drawn in draws(table, Mixing(probability=1.0, clips=(2, 4), same=same)).items():
+        seen = {int(partner) for partners in drawn for partner in partners}
+        assert seen == {other for other in range(NUM_CLIPS) if other % 2 == row % 2} - {row}
+
+
 def test_partners_depend_on_seed_epoch_and_clip_alone(labels):
-    partners = Partners(labels, ROWS, Mixing(probability=0.7, same_genre=True))
+    partners = Partners(labels, ROWS, Mixing(probability=0.7, same="genre"))
     whole = partners.draw(3, 5, np.arange(NUM_CLIPS))
     order = np.random.default_rng(0).permutation(NUM_CLIPS)
     for part in np.split(order, [7, 8, 40]):
@@ -129,10 +142,10 @@ def test_fewer_clips_at_most_leave_the_first_partners_alone(labels):
     assert np.array_equal(small.keys, large.keys)
 
 
-@pytest.mark.parametrize("same_genre", [False, True])
+@pytest.mark.parametrize("same", ["anything", "genre"])
 @pytest.mark.parametrize("size", [1, 2, 3])
-def test_a_split_of_few_clips_gives_what_it_has(labels, size, same_genre):
-    mixing = Mixing(probability=1.0, clips=(4, 4), same_genre=same_genre)
+def test_a_split_of_few_clips_gives_what_it_has(labels, size, same):
+    mixing = Mixing(probability=1.0, clips=(4, 4), same=same)
     for row, drawn in draws(labels, mixing, epochs=20, rows=ROWS[:size]).items():
         for partners in drawn:
             assert set(partners) == set(ROWS[:size]) - {row}
