@@ -34,6 +34,8 @@ class GmOptions:
     """SoundFonts whose clips all go to the test split."""
     notes: int = 5000
     """Single notes of 4 s at most; 0 leaves them out."""
+    unseen_share: float = 0.3
+    """Of each family's timbres, kept from training: half for validation, half for the test; at least one each."""
     bands: int = 200
     """Excerpts of bands; 0 leaves them out."""
     band_seconds: float = 8.0
@@ -48,6 +50,8 @@ class GmOptions:
             value = getattr(self, name)
             if value < 0:
                 raise DataError(f"Expected {name} of 0 or more, found {value}; give a count that is not negative.")
+        if not 0 <= self.unseen_share < 1:
+            raise DataError(f"Expected unseen_share from 0 to below 1, found {self.unseen_share}; give such a share.")
         if not 1 <= self.band_seconds <= 60:
             raise DataError(f"Expected band_seconds from 1 to 60, found {self.band_seconds}; give a length between.")
         stems = [Path(font).stem for font in (*self.fonts, *self.held_out_fonts)]
@@ -73,7 +77,7 @@ def clips(options: GmOptions) -> Iterator[Clip]:
     for font in (*fonts, *held_out):
         open_font(font)
     if options.notes:
-        yield from note_clips(fonts, held_out, options.notes, options.seed)
+        yield from note_clips(fonts, held_out, options.notes, options.seed, options.unseen_share)
     if options.bands:
         yield from band_clips(fonts, held_out, options.bands, options.seed, options.band_seconds)
     if options.effects:

@@ -15,7 +15,6 @@ from data.taxonomy import FAMILIES, FAMILY_OF_INSTRUMENT, INSTRUMENT_OF_GM_DRUM
 VELOCITIES = (25, 50, 75, 100, 127)
 HELD_S = 3.0
 RELEASED_S = 1.0
-SPLIT_SHARES = (0.7, 0.15, 0.15)
 _SCANNED_S = 0.15
 _TAIL_S = 0.2
 """For how long a note goes on at the level that it has after 0.1 s, counted in energy. With 0.2 s the default font's
@@ -127,11 +126,11 @@ def _recordings(timbre: Timbre) -> set[int]:
     }
 
 
-def splits_of(timbres: list[Timbre], groups: dict[str, str], seed: int) -> dict[str, str]:
-    """Deals the groups of each family to the splits, about 70/15/15 by timbres; every split gets one where it can.
+def splits_of(timbres: list[Timbre], groups: dict[str, str], seed: int, unseen_share: float) -> dict[str, str]:
+    """Deals the groups of each family to the splits by timbres; every split gets one where it can.
 
     The largest group is trained on (most kits share recordings, and are one); validation and test then take groups
-    in a seeded order until each has its share.
+    in a seeded order until each has half of `unseen_share`.
     """
     generator = np.random.default_rng([seed, 1])
     splits: dict[str, str] = {}
@@ -143,30 +142,33 @@ def splits_of(timbres: list[Timbre], groups: dict[str, str], seed: int) -> dict[
         names = sorted(sizes.keys() - {largest})
         names = [names[index] for index in generator.permutation(len(names))]
         splits |= dict.fromkeys(sizes, SPLITS[0])
-        for split, share, left in ((SPLITS[1], SPLIT_SHARES[1], 1), (SPLITS[2], SPLIT_SHARES[2], 0)):
+        for split, left in ((SPLITS[1], 1), (SPLITS[2], 0)):
             # At least one, and no more once the share is reached, leaving one for the split to come.
             taken = 0
-            while len(names) > left and (not taken or taken + sizes[names[-1]] / 2 <= share * sizes.total()):
+            while len(names) > left and (not taken or 2 * taken + sizes[names[-1]] <= unseen_share * sizes.total()):
                 splits[names[-1]] = split
                 taken += sizes[names.pop()]
     return splits
 
 
-def note_clips(fonts: list[FontFile], held_out: list[FontFile], count: int, seed: int) -> Iterator[Clip]:
+def note_clips(
+    fonts: list[FontFile], held_out: list[FontFile], count: int, seed: int, unseen_share: float = 0.3
+) -> Iterator[Clip]:
     """Yields at most `count` notes, balanced over families, then timbres, then pitches and velocities.
 
     Args:
-        fonts: their timbres are split 70/15/15 within each family.
+        fonts: their timbres are split within each family.
         held_out: fonts whose timbres all go to the test split.
         count: how many; the full grid at most.
         seed: of the split and of the choice.
+        unseen_share: of each family's timbres, those of validation and test together.
     """
     shared = [timbre for font in fonts for timbre in timbres_of(font)]
     kept = [timbre for font in held_out for timbre in timbres_of(font)]
     # Grouped together: fonts borrow samples from each other, and a twin of a held-out timbre may not be trained on.
     groups = groups_of(kept + shared)
     held_out_groups = {groups[timbre.name] for timbre in kept}
-    splits = splits_of([t for t in shared if groups[t.name] not in held_out_groups], groups, seed)
+    splits = splits_of([t for t in shared if groups[t.name] not in held_out_groups], groups, seed, unseen_share)
     splits |= dict.fromkeys(held_out_groups, "test")
     for timbre, pitch, velocity in _balanced(shared + kept, count, seed):
         group = groups[timbre.name]

@@ -42,6 +42,18 @@ def test_every_family_and_genre_and_effects_are_in_every_split(rendered):
     assert {name for clip in rendered for name in clip.labels.genre.present} == set(STYLES)
 
 
+def test_more_timbres_can_be_trained_on():
+    shares = {}
+    for unseen in (0.0, 0.3, 0.6):
+        notes = list(clips(GmOptions(notes=1200, bands=0, effects=0, unseen_share=unseen)))
+        timbres = {clip.labels.timbre: clip.split for clip in notes}
+        shares[unseen] = sum(split != "train" for split in timbres.values()) / len(timbres)
+        seen = {(clip.split, *clip.labels.family.present) for clip in notes}
+        assert seen == {(split, family) for split in SPLITS for family in FAMILIES}
+    assert shares[0.0] < 0.2
+    assert shares[0.0] + 0.05 < shares[0.3] < shares[0.6] - 0.05
+
+
 def test_notes_are_balanced_over_families(rendered):
     counts = [
         sum(c.labels.family.present == (family,) and c.labels.timbre is not None for c in rendered)
