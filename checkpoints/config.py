@@ -7,7 +7,9 @@ import dataclasses
 import difflib
 import os
 import re
+import signal
 import sys
+import time
 from argparse import ArgumentError, RawDescriptionHelpFormatter
 from collections.abc import Callable, Sequence
 from itertools import pairwise
@@ -27,6 +29,8 @@ NEWEST, AUTO = "newest", "auto"
 """What ``--resume`` takes beside a folder: the newest run there is; the run in ``--out``, or a new one."""
 BAD_INPUT, START_AGAIN = 2, 75
 """Exit codes; the latter is EX_TEMPFAIL of sysexits.h: nothing is wrong, the same command goes on from the state."""
+ALONE_SECONDS = 2.0
+"""Of silence before a process that is not the first on its machine says why it ended."""
 
 
 def parse_config(
@@ -125,7 +129,7 @@ def as_yaml_values(config: Any) -> dict[str, Any]:
 
 
 def run_command(main: Callable[[], None], errors: tuple[type[Exception], ...]) -> None:
-    """Runs a command and ends it with an exit code that says why; one process of many on a machine speaks.
+    """Runs a command and ends it with an exit code that says why; of processes that all failed the first speaks.
 
     Bad input gets one sentence and `BAD_INPUT`; a run that was told to stop, or has lost its other processes,
     `START_AGAIN`.
@@ -161,8 +165,12 @@ def _is_lost(error: RuntimeError) -> bool:
 
 
 def _say(sentence: str) -> None:
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        tqdm.write(sentence, file=sys.stderr)  # on a line of its own, though a progress bar may be open
+    rank = int(os.environ.get("LOCAL_RANK", "0"))
+    if rank > 0:
+        # A launcher ends all processes soon after one has exited: who still lives by then is the first that failed.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        time.sleep(ALONE_SECONDS * min(rank, 5))
+    tqdm.write(sentence, file=sys.stderr)  # on a line of its own, though a progress bar may be open
 
 
 class _Help(DefaultHelpFormatter, RawDescriptionHelpFormatter):

@@ -1,6 +1,7 @@
 """A config from defaults, a saved run, YAML and the command line; what does not fit gets one sentence."""
 
 import errno
+import os
 import subprocess
 import sys
 import textwrap
@@ -233,8 +234,30 @@ def test_bad_input_ends_a_command_with_one_sentence_and_exit_code_2():
     ended = run_script(failing)
     assert (ended.returncode, ended.stdout) == (2, "")
     assert ended.stderr == "error: this was expected, that was found, do so\n"
-    other = run_script(failing, rank="1")  # of many processes one speaks
-    assert (other.returncode, other.stderr) == (2, "")
+    other = run_script(failing, rank="1")  # speaks where no launcher has ended it because the first had failed too
+    assert (other.returncode, other.stderr) == (2, ended.stderr)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("failing", [("0", "1", "2"), ("1",), ("1", "2")])
+def test_of_processes_that_fail_one_says_why(tmp_path, failing):
+    (tmp_path / "recipe.py").write_text(
+        "import os, time\n"
+        "from checkpoints.config import run_command\n"
+        "from checkpoints.errors import CheckpointError\n"
+        "def main():\n"
+        f"    if os.environ['LOCAL_RANK'] not in {failing}:\n"
+        "        time.sleep(60)\n"
+        "    raise CheckpointError('this was expected, that was found')\n"
+        "run_command(main, (CheckpointError,))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3", tmp_path / "recipe.py"],
+        cwd=Path(__file__).parents[2], env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    assert ended.returncode != 0
+    assert ended.stderr.count("error: this was expected, that was found") == 1, ended.stderr
 
 
 def test_a_mistake_of_ours_keeps_its_traceback():
