@@ -14,7 +14,6 @@ Margins from a label tree with unknown labels left out: DESIGN.md; the terms: lo
 Zhang et al. 2022), losses/triplet.py (Hermans et al. 2017), losses/classes.py (Wen et al. 2016, Deng et al. 2019).
 """
 
-import math
 import sys
 import time
 from dataclasses import dataclass, field, fields, replace
@@ -55,7 +54,7 @@ from data.pack import Pack
 from data.sampler import Share
 from pretrain.embedding_model import EmbeddingModel, cached_backward, reconstruction_mean, weighted
 from pretrain.embedding_scores import EmbeddingEvaluation, collapse_of, describe
-from pretrain.objectives import SUPCON_LEVELS, Margins, classes_of, objective_losses, parse_objective
+from pretrain.objectives import Margins, classes_of, objective_losses, parse_objective, weights_of_levels
 
 RECIPE = "pretrain/contrastive.py"
 ERRORS = (CheckpointError, DataError)
@@ -201,13 +200,7 @@ class Config:
         for name in ("non_instrument_share", "own_family_share", "warmup", "mask_ratio"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"--{name} must lie between 0 and 1, not {getattr(self, name)}")
-        if self.level_weights is not None:
-            is_weight = [0 <= weight < math.inf for weight in self.level_weights]
-            if len(is_weight) != len(SUPCON_LEVELS) or not all(is_weight) or not any(self.level_weights):
-                raise ValueError(
-                    f"--level_weights should be numbers of 0 or more for {', '.join(SUPCON_LEVELS)}, not all 0; "
-                    f"{self.level_weights} found"
-                )
+        weights_of_levels(self.level_weights)  # says what is wrong with them
         if self.steps is not None and self.epochs is not None:
             raise ValueError("--steps and --epochs both give the length of the run; choose one")
         if not 0 <= self.genre_margin < self.margin:

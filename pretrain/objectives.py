@@ -137,8 +137,17 @@ def weights_of_levels(weights: Sequence[float] | None) -> dict[str, float]:
 
     Args:
         weights: one for each of `SUPCON_LEVELS`; None takes the published ones, see `combine_levels`.
+
+    Raises:
+        ValueError: not as many finite numbers of 0 or more, or all are 0.
     """
-    weights = weights or [2.0 ** (1 / number) for number in range(1, len(SUPCON_LEVELS) + 1)]
+    if weights is None:
+        weights = [2.0 ** (1 / number) for number in range(1, len(SUPCON_LEVELS) + 1)]
+    is_sound = len(weights) == len(SUPCON_LEVELS) and all(0 <= weight < math.inf for weight in weights)
+    if not is_sound or not any(weights):
+        raise ValueError(
+            f"--level_weights should be numbers of 0 or more for {', '.join(SUPCON_LEVELS)}, not all 0; {weights} found"
+        )
     return {level: weight for level, weight in zip(SUPCON_LEVELS, weights, strict=True) if weight > 0}
 
 
