@@ -11,7 +11,7 @@ demo: $(VENV)/installed  ## render the offline pack, pretrain on it for about te
 	$(VENV)/bin/accelerate launch pretrain/mae.py --config pretrain/configs/mae_tiny.yaml --out $(RUN)
 
 test: $(VENV)/installed  ## everything but the tests marked slow, a file at a time on every core
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadfile --durations 12
 
 lint: $(VENV)/installed
 	$(VENV)/bin/ruff check .
