@@ -195,7 +195,7 @@ def card(
                   for stage, file in zip(stages, settings, strict=True)),
         "## Scores",
         "Of the last stage's last evaluation, on timbres it was not trained on, beside the weights that this stage "
-        "began with and log-mel statistics; `docs/results.md` compares with more, and says by which command.",
+        "began with and log-mel statistics; `python -m benchmarks.results` compares with more.",
         _score_table(stages[-1]),
         prose.strip() if prose else f"## Limits\n\n{LIMITS}",
     ]  # fmt: skip
