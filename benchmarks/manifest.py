@@ -17,6 +17,7 @@ Wall-clock seconds, medians over rounds; the page cache is warm.
 
 import dataclasses
 import json
+import multiprocessing
 import shutil
 import statistics
 import subprocess
@@ -222,7 +223,7 @@ def worker_memory(folder: str, start_method: str, num_workers: int) -> tuple[flo
     for _ in islice(reading, 4 * num_workers):
         pass
     time.sleep(1)  # until what is read ahead has been read
-    workers = [worker.pid for worker in reading._workers]
+    workers = [process.pid for process in multiprocessing.active_children()]
     found = [psutil.Process(pid).memory_full_info() for pid in workers]
     return tuple(statistics.median(getattr(info, name) for info in found) / 2**20 for name in ("uss", "pss"))
 
