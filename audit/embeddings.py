@@ -223,7 +223,7 @@ def write_embeddings(
 def _from(folder: Path, run: str) -> str:
     """How the info names a run: one that moves with the embeddings in it from there, another by its full path."""
     path = Path(run).expanduser()
-    if not run or not path.is_dir():  # of an id on the Hub
+    if not run or not os.path.isdir(path):  # of an id on the Hub
         return run
     path, folder = path.resolve(), folder.resolve()
     return os.path.relpath(path, folder) if folder.is_relative_to(path) and folder != path else str(path)
@@ -270,7 +270,7 @@ def _checksum_of(vectors: np.ndarray) -> str:
 
 
 def _open_pack(folder: Path, info: EmbeddingsInfo, place: str | os.PathLike) -> Pack:
-    if not is_url(place) and not (Path(place) / PACK_INFO_NAME).is_file():
+    if not is_url(place) and not os.path.isfile(os.path.join(place, PACK_INFO_NAME)):
         raise AuditError(
             f"{folder} holds embeddings of the pack {place}, which is not there; put it back, or embed where it is now"
         )

@@ -23,6 +23,7 @@ from tqdm import tqdm
 from checkpoints.errors import CheckpointError, StoppedEarly
 from checkpoints.files import cannot_write, is_of_room
 from checkpoints.run import RunFolder
+from data.fitting import LARGEST
 
 C = TypeVar("C")
 NEWEST, AUTO = "newest", "auto"
@@ -58,6 +59,7 @@ def parse_config(
         if saved:
             parser.set_defaults({name: value for name, value in saved.items() if name in names})
         values = parser.parse_args(_config_first(arguments))
+        _check_numbers(values.as_dict())
         built = parser.instantiate(values)
         return config_class(**{name: built[name] for name in names})
     except (ArgumentError, ValueError, TypeError) as error:
@@ -171,6 +173,18 @@ def _say(sentence: str) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         time.sleep(ALONE_SECONDS * min(rank, 5))
     tqdm.write(sentence, file=sys.stderr)  # on a line of its own, though a progress bar may be open
+
+
+def _check_numbers(value: Any, name: str = "") -> None:
+    """Complains of a number that no arithmetic goes on from."""
+    if isinstance(value, dict):
+        for key, one in value.items():
+            _check_numbers(one, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, list | tuple):
+        for one in value:
+            _check_numbers(one, name)
+    elif isinstance(value, int | float) and not abs(value) < LARGEST:
+        raise ValueError(f"--{name} must be a finite number below 2**63, not {value}")
 
 
 class _Help(DefaultHelpFormatter, RawDescriptionHelpFormatter):

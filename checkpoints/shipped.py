@@ -5,6 +5,7 @@ checkpoints/pretrained/NAME/ is a backbone's folder in transformers' layout whos
 model card. `checkpoints.ship` writes it.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,8 +27,8 @@ def folder_of(init: str) -> Path:
 
     Of an id on the Hub it is a folder that is not there.
     """
-    folder = Path(init).expanduser()
-    return SHIPPED / init if not folder.is_dir() and init in shipped_names() else folder
+    folder = Path(os.path.expanduser(init))  # which leaves the home of nobody as it stands
+    return SHIPPED / init if not os.path.isdir(folder) and init in shipped_names() else folder
 
 
 def starting_point(init: str, recipes: Sequence[str], backbone: str, preset: str) -> str | None:

@@ -1,6 +1,7 @@
 """Backbones on the disk, in transformers' own layout: config.json, model.safetensors, preprocessor_config.json."""
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -122,7 +123,7 @@ def find_backbone(init: str, kind: str | None = None) -> Backbone:
         CheckpointError: nothing there, a model that cannot serve as a backbone, or one of another kind.
     """
     folder = folder_of(init)
-    if folder.is_dir():
+    if os.path.isdir(folder):  # raises nothing where no folder can be of the name
         return load_backbone(folder / "backbone" if (folder / "backbone").is_dir() else folder, kind)
     if folder.is_absolute() or init.count("/") != 1:
         named = ", ".join(shipped_names()) or "there are none"

@@ -127,8 +127,9 @@ def test_a_pack_that_moved_is_found_and_another_one_refused(toy_pack, copied_pac
     other = write_pack(make_clips(120, amplitude=0.4), tmp_path / "other", processes=1, seed=1)
     with pytest.raises(AuditError, match=r"is not the pack that .* was made of, or has changed since"):
         Embeddings.open(tmp_path / "e", other.folder)
-    with pytest.raises(AuditError, match=r"embeddings of the pack .*, which is not there"):
-        Embeddings.open(tmp_path / "e", tmp_path / "gone")
+    for gone in (tmp_path / "gone", "x" * 5000):
+        with pytest.raises(AuditError, match=r"embeddings of the pack .*, which is not there"):
+            Embeddings.open(tmp_path / "e", gone)
 
 
 def made_by(run, pack, folder) -> Embeddings:

@@ -52,6 +52,16 @@ def write_yaml(tmp_path):
     return write
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("lr", ".inf"), ("lr", ".nan"), ("lr", "-1e19"), ("steps", str(1 << 63)), ("block", f"[5, {1 << 70}]")],
+)
+def test_numbers_that_nothing_can_be_computed_from(name, text, write_yaml):
+    with pytest.raises(CheckpointError, match=rf"--{name} must be a finite number below 2\*\*63"):
+        parse("--config", write_yaml(f"{name}: {text}"))
+    assert parse("--lr", "1e18").lr == 1e18
+
+
 def test_precedence_wherever_config_stands(write_yaml):
     file = write_yaml("steps: 30\nlr: 3e-1\n")
     saved = {"recipe": "toy", "steps": 20, "lr": 0.2, "preset": "small", "block": [2, 3]}
