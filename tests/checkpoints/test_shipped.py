@@ -33,7 +33,7 @@ def test_nothing_else_is_a_name(shipped, name):
 def test_a_wrong_name_is_told_the_right_ones(shipped):
     with pytest.raises(CheckpointError, match=r"the name of weights that ship \(ast-tiny\) .* nothing is at ast-tinny"):
         find_backbone("ast-tinny")
-    for name in ("~nobody-of-the-name/run", "x" * 5000):
+    for name in ("~nobody-of-the-name", "x" * 5000):
         with pytest.raises(CheckpointError, match="nothing is at"):
             find_backbone(name)
 
