@@ -40,7 +40,7 @@ from checkpoints.files import cannot_write, remove, replacing
 from data.errors import DataError
 from data.fitting import misfit
 
-VERSION = 1
+VERSION = 2
 INFO_NAME = "index.json"
 RECALL = 0.98
 INTERRUPTED = 130
@@ -56,7 +56,8 @@ class IndexInfo:
     """One of `audit.kinds.KINDS`."""
     parameters: dict[str, int]
     """What it was built with and is searched with, see `audit.kinds.PARAMETERS`."""
-    shards: int
+    files: list[str]
+    """Checksum of each file that it is in, see `data.files.checksum_of`."""
     recall_at_10: float
     """Share of the 10 nearest others that it finds."""
     queries_per_s: float
@@ -104,10 +105,10 @@ class Index:
             what = f"embeddings of {info.width} numbers, {embeddings.folder} has {found.width}"
         elif found.backbone_checksum != info.backbone_checksum:
             what = f"embeddings of another model than those now in {embeddings.folder}"
-        elif found.checksum != info.checksum or info.shards > found.count:
+        elif found.checksum != info.checksum:
             what = f"embeddings that have changed since in {embeddings.folder}"
         else:
-            return cls(folder, info, embeddings, _checked(read_shards(folder, info.shards), folder, info))
+            return cls(folder, info, embeddings, _checked(read_shards(folder, info.files), folder, info))
         raise AuditError(f"{folder} is an index of {what}; make it again with python -m audit.index")
 
     def __len__(self) -> int:
@@ -187,9 +188,9 @@ def build_index(
         raise CheckpointError(cannot_write(folder, error)) from error
     with replacing(folder) as temporary:
         temporary.mkdir()
-        write_shards(embeddings, temporary, kind, built_with, shards)
-        written = read_shards(temporary, shards)
-        info = _measured(embeddings, written, kind, built_with, recall, _from(folder, embeddings.folder))
+        files = write_shards(embeddings, temporary, kind, built_with, shards)
+        written = read_shards(temporary, files)
+        info = _measured(embeddings, written, files, kind, built_with, recall, _from(folder, embeddings.folder))
         (temporary / INFO_NAME).write_text(json.dumps(dataclasses.asdict(info), indent=2) + "\n")
         remove(folder / INFO_NAME)  # it does not speak of what comes now
     return Index(folder, info, embeddings, written)
@@ -230,6 +231,7 @@ def _checked(shards: list[faiss.Index], folder: Path, info: IndexInfo) -> list[f
 def _measured(
     embeddings: Embeddings,
     shards: Sequence[faiss.Index],
+    files: list[str],
     kind: str,
     parameters: Mapping[str, int],
     recall: float,
@@ -247,7 +249,7 @@ def _measured(
         version=VERSION,
         kind=kind,
         parameters=chosen,
-        shards=len(shards),
+        files=files,
         recall_at_10=to_measure.recall(search),
         queries_per_s=to_measure.speed(search),
         exact_queries_per_s=to_measure.queries_per_s,
@@ -299,8 +301,10 @@ def _wrong_kind(values: Mapping[str, Any]) -> str | None:
     kind, parameters = values["kind"], values["parameters"]
     if kind not in KINDS or set(parameters) != set(KINDS[kind].names):
         return f"an index of kind {kind!r} with {', '.join(parameters) or 'no parameters'}"
-    is_odd = any(not 1 <= value < 1 << 31 for value in (*parameters.values(), values["shards"]))
-    return "its parameters and shards should be 1 or more" if is_odd else None
+    if not values["files"]:
+        return "an index without files"
+    is_odd = any(not 1 <= value < 1 << 31 for value in parameters.values())
+    return "its parameters should be 1 or more" if is_odd else None
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -19,6 +19,7 @@ from audit.errors import AuditError
 from audit.exact import NONE, nearest
 from audit.kinds import KINDS
 from checkpoints.errors import CheckpointError
+from data.files import checksum_of
 
 ROWS_AT_ONCE = 16_384
 """That are added at a time."""
@@ -35,8 +36,8 @@ class Vectors(Protocol):
         """Some of them, L2-normalised: float32 ``(M, E)``."""
 
 
-def write_shards(vectors: Vectors, folder: Path, kind: str, parameters: Mapping[str, int], shards: int) -> None:
-    """Makes an index in some files.
+def write_shards(vectors: Vectors, folder: Path, kind: str, parameters: Mapping[str, int], shards: int) -> list[str]:
+    """Makes an index in some files; returns their checksums.
 
     Args:
         vectors: N of them; their rows are what is found.
@@ -52,7 +53,7 @@ def write_shards(vectors: Vectors, folder: Path, kind: str, parameters: Mapping[
     if not learned.is_trained:
         drawn = np.random.default_rng(0).permutation(count)[:LEARNED_FROM]
         learned.train(vectors.unit(np.sort(drawn)))
-    bounds = np.linspace(0, count, shards + 1).astype(int).tolist()
+    bounds, checksums = np.linspace(0, count, shards + 1).astype(int).tolist(), []
     with tqdm(total=count, desc=f"index of kind {kind}", unit="clip") as bar:
         for number, (first, last) in enumerate(pairwise(bounds)):
             shard = faiss.clone_index(learned)
@@ -60,22 +61,30 @@ def write_shards(vectors: Vectors, folder: Path, kind: str, parameters: Mapping[
                 part = vectors.unit(slice(begin, min(begin + ROWS_AT_ONCE, last)))
                 shard.add(part)
                 bar.update(len(part))
+            file = folder / _file_name(number, shards)
             try:
-                faiss.write_index(shard, str(folder / _file_name(number, shards)))
+                faiss.write_index(shard, str(file))
             except RuntimeError as error:
                 raise CheckpointError(f"{folder} cannot be written (is the disk full?); free some room") from error
+            checksums.append(_checksum_of(file))
+    return checksums
 
 
-def read_shards(folder: Path, shards: int) -> list[faiss.Index]:
+def read_shards(folder: Path, checksums: Sequence[str]) -> list[faiss.Index]:
     """Maps the files of an index.
+
+    Args:
+        checksums: of all of them, as `write_shards` gave them.
 
     Raises:
         AuditError: one is damaged or not there.
     """
-    files = [folder / _file_name(number, shards) for number in range(shards)]
+    files = [folder / _file_name(number, len(checksums)) for number in range(len(checksums))]
     try:
+        if [_checksum_of(file) for file in files] != list(checksums):
+            raise ValueError("not what was written")
         return [faiss.read_index(str(file), faiss.IO_FLAG_MMAP_IFC) for file in files]
-    except RuntimeError as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise AuditError(
             f"{folder} misses a part, or one is damaged; make it again with python -m audit.index"
         ) from error
@@ -112,6 +121,10 @@ def search_shards(
 def _vectors_of(flat: faiss.IndexFlat) -> np.ndarray:
     """float32 ``(M, E)``, where FAISS has mapped them; holds as long as the index does."""
     return faiss.rev_swig_ptr(flat.get_xb(), flat.ntotal * flat.d).reshape(flat.ntotal, flat.d)
+
+
+def _checksum_of(file: Path) -> str:
+    return checksum_of(np.memmap(file, np.uint8, "r"))
 
 
 def _file_name(shard: int, shards: int) -> str:

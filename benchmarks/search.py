@@ -150,8 +150,8 @@ def approximate_candidates(
         target = folder / kind
         target.mkdir()
         parameters, start = parameters_of(kind, *unit.shape, {}), time.process_time()
-        write_shards(vectors, target, kind, parameters, 1)
-        seconds, shards = time.process_time() - start, read_shards(target, 1)
+        files = write_shards(vectors, target, kind, parameters, 1)
+        seconds, shards = time.process_time() - start, read_shards(target, files)
         parameters, recall = chosen_on(shards, kind, parameters, to_choose, to_measure)
         about[kind] = parameters, recall, seconds
         calls[kind] = lambda shards=shards, kind=kind, parameters=parameters: search_shards(

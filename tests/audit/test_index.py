@@ -221,6 +221,13 @@ def without_end(folder):
     file.write_bytes(file.read_bytes()[:1000])
 
 
+def with_a_flipped_bit(folder):
+    file = folder / "index.faiss"
+    content = bytearray(file.read_bytes())
+    content[-5] ^= 1  # of the last vector
+    file.write_bytes(content)
+
+
 def with_info(**values):
     def change(folder):
         file = folder / "index.json"
@@ -232,13 +239,16 @@ def with_info(**values):
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
+        (with_a_flipped_bit, "misses a part, or one is damaged"),
+        (lambda folder: (folder / "index.faiss").write_bytes(b""), "misses a part, or one is damaged"),
+        (with_info(files=[]), "an index without files"),
         (without_end, "misses a part, or one is damaged"),
         (lambda folder: (folder / "index.faiss").unlink(), "misses a part, or one is damaged"),
         (lambda folder: (folder / "index.faiss").write_bytes(b"nothing"), "misses a part, or one is damaged"),
         (lambda folder: (folder / "index.json").unlink(), "a folder without index.json found"),
         (lambda folder: (folder / "index.json").write_text("{"), "does not describe an index"),
         (shutil.rmtree, "no such folder found; make one with python -m audit.index"),
-        (with_info(version=0), "an index of version 0, this code reads version 1"),
+        (with_info(version=0), "an index of version 0, this code reads version 2"),
         (with_info(more=0), "misses or adds the keys more"),
         (with_info(count=119), "should hold 119 clips of 16 numbers, 120 of 16 found"),
         (with_info(embeddings="gone"), "embeddings were expected at .*gone"),
