@@ -61,14 +61,26 @@ def relation(a: Mapping[str, Tensor], b: Mapping[str, Tensor] | None = None) -> 
     theirs = ours if b is None else _facts(b)
     size = ours.timbre.shape[1], theirs.timbre.shape[1]
     result = ours.timbre.new_empty((len(LEVELS), *size))
-    pairs = _pairs(ours, theirs) if result.numel() else {}
+    if not result.numel():
+        return dict(zip(LEVELS, result.view(torch.int8), strict=True))
+    pairs = _pairs(ours, theirs)
     columns = {name: y.unbind(0) for name, (_, y) in pairs.items()}
-    step = _ROWS if result.device.type == "cpu" else max(size[0], 1)
+    step = _ROWS if result.device.type == "cpu" else size[0]
     memory = result.new_empty((4, step, size[1]))
-    for start in range(0, size[0] if pairs else 0, step):
+
+    def rows_of(clips: Tensor | slice) -> _Bytes:
+        return {name: x[:, clips, None].unbind(0) for name, (x, _) in pairs.items()}
+
+    chosen, kind = _kinds(ours)
+    alone = result.new_empty((2, len(chosen), size[1]))
+    for start in range(0, len(chosen), step):
         part = slice(start, start + step)
-        rows = {name: x[:, part, None].unbind(0) for name, (x, _) in pairs.items()}
-        _relate(rows, columns, result[:, part], memory)
+        _relate_alone(rows_of(chosen[part]), columns, alone[:, part], memory)
+    for start in range(0, size[0], step):
+        part = slice(start, start + step)
+        for level, found in zip((3, 4), alone, strict=True):
+            torch.index_select(found, 0, kind[part], out=result[level, part])
+        _relate_tree(rows_of(part), columns, result[:4, part], memory)
     return dict(zip(LEVELS, result.view(torch.int8), strict=True))
 
 
@@ -95,7 +107,9 @@ def relation_of_pairs(labels: Mapping[str, Tensor], first: Tensor, second: Tenso
         rows = {name: x.contiguous()[:, None].unbind(0) for name, (x, _) in chosen.items()}
         columns = {name: y.contiguous().unbind(0) for name, (_, y) in chosen.items()}
         chunk = result[..., part]
-        _relate(rows, columns, chunk, result.new_empty((4, *chunk.shape[1:])))
+        memory = result.new_empty((4, *chunk.shape[1:]))
+        _relate_alone(rows, columns, chunk[3:], memory)
+        _relate_tree(rows, columns, chunk[:4], memory)
     return dict(zip(LEVELS, result[:, 0].view(torch.int8), strict=True))
 
 
@@ -209,39 +223,64 @@ _Bytes = Mapping[str, Sequence[Tensor]]
 """By what they are for, each ``(A, 1)`` or ``(B,)``."""
 
 
-def _relate(rows: _Bytes, columns: _Bytes, result: Tensor, memory: Tensor) -> None:
-    """Fills in some rows of a result, uint8 ``(5, A, B)``; -1 is all ones.
+def _kinds(facts: _Facts) -> tuple[Tensor, Tensor]:
+    """Clips that stand for all in genre and in whether they surely are an instrument, and which of them for each.
 
-    On a CPU its time is that of passing over memory, so it works in the same few pieces all the time, and in bytes
-    alone: a number or another type among the operands would cost several times as much.
+    There are few, if only a GPU did not have to be waited for to know which: there every clip stands for itself.
     """
-    timbre, instrument, family, is_instrument, genre = result.unbind(0)
+    every = torch.arange(len(facts.is_sure), device=facts.is_sure.device)
+    if facts.is_sure.device.type != "cpu":
+        return every, every
+    states = [side[level] for level in ("genre", "is_instrument") for side in (facts.sounds, facts.may_sound)]
+    bits = torch.cat([*states, facts.is_sure[None]]).long()
+    kinds, kind = (bits << torch.arange(len(bits))[:, None]).sum(0).unique(return_inverse=True)
+    return every.new_empty(len(kinds)).scatter_(0, kind, every), kind
+
+
+def _relate_alone(rows: _Bytes, columns: _Bytes, result: Tensor, memory: Tensor) -> None:
+    """Fills in some rows of the levels that hang on no other: is_instrument and genre, uint8 ``(2, A, B)``."""
+    may_share, _, _, spare = memory[:, : result.shape[1]].unbind(0)
+    for level, out in zip(("is_instrument", "genre"), result, strict=True):
+        _meet(rows, columns, f"share {level}", out, spare)
+        _meet(rows, columns, f"may share {level}", may_share, spare)
+        _judge(out.clamp_max_(1), may_share.clamp_max_(1), spare)
+
+
+def _relate_tree(rows: _Bytes, columns: _Bytes, result: Tensor, memory: Tensor) -> None:
+    """Fills in some rows of timbre, instrument and family, of uint8 ``(4, A, B)`` whose last level is there already."""
+    timbre, instrument, family, is_instrument = result.unbind(0)
     same_timbre, may_share, coarser, spare = memory[:, : len(timbre)].unbind(0)
-
-    def gather(name: str, out: Tensor, meet: Callable[..., Tensor] = torch.bitwise_and) -> Tensor:
-        (x, y), *others = zip(rows[name], columns[name], strict=True)
-        meet(x, y, out=out)
-        for x, y in others:
-            out |= meet(x, y, out=spare)
-        return out
-
-    same_timbre.copy_(gather("no timbre", timbre, torch.bitwise_or))
+    same_timbre.copy_(_meet(rows, columns, "no timbre", timbre, spare, torch.bitwise_or))
     if rows["timbre"]:
-        same_timbre |= gather("timbre", may_share, torch.bitwise_xor)
+        same_timbre |= _meet(rows, columns, "timbre", may_share, spare, torch.bitwise_xor)
     torch.logical_not(same_timbre, out=same_timbre.view(torch.bool))
     timbre |= same_timbre  # 1, 0, or -1 where one is not known
-    coarser.fill_(1)
-    for level, out in (
-        ("genre", genre), ("is_instrument", is_instrument), ("family", family), ("instrument", instrument)
-    ):  # fmt: skip
-        gather(f"share {level}", out)
-        gather(f"may share {level}", may_share)
-        if level in ("family", "instrument"):  # the timbre is above them
-            out |= same_timbre
-            may_share |= same_timbre
-        out.clamp_max_(1)
+    torch.bitwise_and(is_instrument, is_instrument.new_ones(1, 1), out=coarser)  # 0 where they differ
+    for level, out in (("family", family), ("instrument", instrument)):
+        _meet(rows, columns, f"share {level}", out, spare).bitwise_or_(same_timbre)  # the timbre is above them
+        _meet(rows, columns, f"may share {level}", may_share, spare).bitwise_or_(same_timbre)
         torch.minimum(may_share, coarser, out=may_share)  # what differs at a coarser level does at a finer one
-        out |= torch.bitwise_xor(may_share, out, out=spare).neg_()
-        if level != "genre":
-            coarser, may_share = may_share, coarser
+        _judge(out.clamp_max_(1), may_share, spare)
+        coarser, may_share = may_share, coarser
     timbre &= coarser.neg_()
+
+
+# On a CPU the time of all this is that of passing over memory, so it works in the same few pieces all the time, and in
+# bytes alone: a number or another type among the operands would cost several times as much.
+
+
+def _meet(
+    rows: _Bytes, columns: _Bytes, name: str, out: Tensor, spare: Tensor,
+    how: Callable[..., Tensor] = torch.bitwise_and,
+) -> Tensor:  # fmt: skip
+    """What the bytes of some rows and all columns have in common, ``(A, B)``: more than zero if anything."""
+    (x, y), *others = zip(rows[name], columns[name], strict=True)
+    how(x, y, out=out)
+    for x, y in others:
+        out |= how(x, y, out=spare)
+    return out
+
+
+def _judge(share: Tensor, may_share: Tensor, spare: Tensor) -> None:
+    """1 where they share, 0 where they may not, else -1, in place of `share`; what shares may, and both are 1 or 0."""
+    share -= torch.bitwise_xor(may_share, share, out=spare)
