@@ -41,7 +41,10 @@ RECIPES = {
     ),
     "lora": (
         "finetune/adapters.py",
-        {"uncertainty": "true", "average": "ema", "eval_clips": 8, "heads_first": 0, "head_start": "random"},
+        {
+            "uncertainty": "true", "metric": 0.1, "average": "ema", "eval_clips": 8, "heads_first": 0,
+            "head_start": "random",
+        },
     ),
 }  # fmt: skip
 """Whatever a launch could change: micro-batches, cached gradients, averages, frozen weights, gathered clips."""
@@ -146,9 +149,10 @@ def alone(flags, tmp_path_factory) -> Path:
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_does_and_go_on_from_shards(flags, alone, tmp_path):
+def test_two_processes_learn_what_one_does_and_go_on_from_it_and_from_shards(flags, alone, tmp_path):
     shards, copies, again = tmp_path / "shards", tmp_path / "copies", tmp_path / "again"
-    asked = orders(flags, shards, "fsdp2") + orders(flags, copies, "ddp", shards, 1)
+    asked = orders(flags, shards, "fsdp2") + orders(flags, copies, "ddp", alone, 1, ["mae"])
+    asked += orders(flags, copies, "ddp", shards, 1, ["contrastive", "lora"])
     launch(asked + orders(flags, again, "fsdp2", copies, 2, ["mae"]), tmp_path, "cpu_fsdp2.yaml", 2)
     assert_same(alone, shards)
     assert_same(alone, copies)

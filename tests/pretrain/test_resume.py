@@ -31,25 +31,24 @@ def kill_after(command: list[str], run: Path, lines: int, number: int, delay: fl
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("processes", [1, 2])
-def test_a_run_killed_at_random_moments_resumes_to_the_last_bit(
-    processes, short_flags, command, launch, losses_of, tmp_path, monkeypatch
+def test_two_processes_killed_at_random_moments_resume_to_the_last_bit(
+    short_flags, command, launch, losses_of, tmp_path, monkeypatch
 ):
     monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     flags = short_flags | {"steps": "24", "ema": "0.9"}
     unbroken = tmp_path / "unbroken"
-    ended = launch(flags | {"out": str(unbroken)}, processes)
+    ended = launch(flags | {"out": str(unbroken)}, 2)
     assert ended.returncode == 0, ended.stderr
-    broken, draw = tmp_path / "broken", random.Random(processes)
-    arguments = command(flags | {"out": str(broken)}, processes)
+    broken, draw = tmp_path / "broken", random.Random(2)
+    arguments = command(flags | {"out": str(broken)}, 2)
     for kill in range(3):
         kill_after(arguments, broken, 3 + 6 * kill, signal.SIGKILL, draw.uniform(0, 0.3))
-        arguments = command({"resume": str(broken)}, processes)
+        arguments = command({"resume": str(broken)}, 2)
         if not any((broken / "state").glob("step_*")):  # killed before the first state: there is nothing to resume
             shutil.rmtree(broken)
-            arguments = command(flags | {"out": str(broken)}, processes)
-    ended = launch({"resume": str(broken)}, processes)
+            arguments = command(flags | {"out": str(broken)}, 2)
+    ended = launch({"resume": str(broken)}, 2)
     assert ended.returncode == 0, ended.stderr
     assert len(losses_of(unbroken)) == 24
     assert losses_of(broken) == losses_of(unbroken)
@@ -57,26 +56,6 @@ def test_a_run_killed_at_random_moments_resumes_to_the_last_bit(
         first, second = (load_file(run / f"{name}.safetensors") for run in (unbroken, broken))
         assert first.keys() == second.keys()
         assert all(first[key].equal(second[key]) for key in first), name
-
-
-@pytest.mark.slow
-def test_another_number_of_processes_sees_the_same_global_batches(short_flags, launch, losses_of, tmp_path):
-    flags = short_flags | {"steps": "8"}
-    ended = launch(flags | {"out": str(tmp_path / "one")})
-    assert ended.returncode == 0, ended.stderr
-    first_half = tmp_path / "half"
-    assert launch(flags | {"steps": "8", "keep_states": "9", "out": str(first_half)}).returncode == 0
-    for state in (first_half / "state").iterdir():
-        if state.name > "step_00000004":
-            shutil.rmtree(state)
-    ended = launch({"resume": str(first_half)}, processes=2)
-    assert ended.returncode == 0, ended.stderr
-    one, two = losses_of(tmp_path / "one"), losses_of(first_half)
-    assert list(two) == list(one)
-    # Sums over two halves of a batch round otherwise than one over the whole; other clips or masks would differ by
-    # far more: neighbouring steps' losses do.
-    assert max(abs(one[step] - two[step]) for step in one) < 1e-4
-    assert min(abs(one[step] - one[step + 1]) for step in range(4, 8)) > 1e-3
 
 
 @pytest.mark.slow
