@@ -16,7 +16,8 @@ from backbones.log_mel import RATE
 from backbones.pooling import OF_LAYERS, pool
 from checkpoints.errors import CheckpointError
 from checkpoints.run import RunFolder
-from checkpoints.weights import load_backbone
+from checkpoints.shipped import folder_of
+from checkpoints.weights import find_backbone
 from pretrain.embedding_scores import Embed
 
 OF_ONE_RUN = ("seed", "out", "resume", "init")
@@ -33,7 +34,7 @@ def embedding_of(run: RunFolder, device: torch.device) -> tuple[Embed, int]:
     config = run.config()
     pooling = config.get("pooling", config.get("probe_pooling", "mean"))
     pooling = "mean" if pooling == "attentive" else pooling
-    backbone = load_backbone(run.backbone, config.get("backbone")).to(device).eval()
+    backbone = find_backbone(str(run.path), config.get("backbone")).to(device).eval()
 
     def embed(waveform: Tensor, num_samples: Tensor | None) -> Tensor:
         return pool(backbone(waveform, num_samples, hidden=pooling in OF_LAYERS), pooling)
@@ -64,13 +65,13 @@ def in_windows(embed: Embed, size: int) -> Embed:
 
 
 def settings_of(paths: Sequence[Path]) -> dict[str, list[RunFolder]]:
-    """Runs that differ in their seed alone, under their name without it.
+    """Runs that differ in their seed alone, under their name without it; one may be the name of weights that ship.
 
     Raises:
         CheckpointError: a folder holds no run, or two settings go by one name.
     """
     groups: list[tuple[dict[str, Any], list[RunFolder]]] = []
-    for run in map(RunFolder, paths):
+    for run in (RunFolder(folder_of(str(path))) for path in paths):
         setting = _setting_of(run)
         same = next((runs for other, runs in groups if other == setting), None)
         if same is None:

@@ -1,7 +1,7 @@
 """Families of notes of a SoundFont that training never heard, told by frozen embeddings and by classic features.
 
     python -m data.prepare gm --fonts OTHER.sf2 --out packs/other
-    python -m benchmarks.fonts --probe_data packs/other
+    python -m benchmarks.fonts --probe_data packs/other --runs ast-tiny
     python -m benchmarks.fonts --probe_data packs/other --runs runs/triplet_0 runs/triplet_1 runs/triplet_2
 
 Probes learn from the training split's notes of one font's pack and are tested on the notes of another's; dropped from
@@ -193,7 +193,7 @@ def main() -> None:
     parser.add_argument(
         "--fonts", type=Path, nargs="+", default=[], help="SoundFonts of --data (default: the offline pack's)"
     )
-    parser.add_argument("--runs", type=Path, nargs="+", default=[], help="run folders of pretrain/")
+    parser.add_argument("--runs", type=Path, nargs="+", default=[], help="run folders of pretrain/, or ast-tiny")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each note (default: 4, all of it)")
     parser.add_argument("--notes", type=int, default=5000, help="at most, of each pack (default: 5000)")
     parser.add_argument("--out", type=Path, default=Path("docs/fonts"), help="name of the .md (default: docs/fonts)")
