@@ -86,7 +86,8 @@ class BlockCache:
                     file.flush()
                     os.fsync(file.fileno())
                 found = self.find(partial, num_bytes)  # before it has the name by which others may remove it
-                os.replace(partial, path)
+                with FileLock(self.root / _LOCK):  # or whoever counts would see neither name
+                    os.replace(partial, path)
             finally:
                 partial.unlink(missing_ok=True)
             return found
