@@ -23,13 +23,14 @@ from tqdm import tqdm
 from checkpoints.errors import CheckpointError, StoppedEarly
 from checkpoints.files import cannot_write, is_of_room
 from checkpoints.run import RunFolder
-from data.fitting import LARGEST
 
 C = TypeVar("C")
 NEWEST, AUTO = "newest", "auto"
 """What ``--resume`` takes beside a folder: the newest run there is; the run in ``--out``, or a new one."""
 BAD_INPUT, START_AGAIN = 2, 75
 """Exit codes; the latter is EX_TEMPFAIL of sysexits.h: nothing is wrong, the same command goes on from the state."""
+LARGEST = 1 << 63
+"""No number of a config is as large."""
 ALONE_SECONDS = 2.0
 """Of silence before a process that is not the first on its machine says why it ended."""
 

@@ -4,8 +4,7 @@ import math
 import types
 from typing import Any, Union, get_args, get_origin, get_type_hints, is_typeddict
 
-LARGEST = 1 << 63
-"""No number of a file or a config is as large."""
+_LARGEST = 1 << 63
 
 
 def misfit(values: dict[str, Any], kind: type) -> str | None:
@@ -35,9 +34,9 @@ def _fits(value: Any, kind: Any) -> bool:
     if is_typeddict(kind):
         return isinstance(value, dict) and set(value) == set(get_type_hints(kind)) and misfit(value, kind) is None
     if kind is float:
-        return type(value) in (int, float) and abs(value) < LARGEST and math.isfinite(value)
+        return type(value) in (int, float) and abs(value) < _LARGEST and math.isfinite(value)
     if kind is int:
-        return type(value) is int and -LARGEST <= value < LARGEST
+        return type(value) is int and -_LARGEST <= value < _LARGEST
     if kind is str:
         return isinstance(value, str) and "\0" not in value and _is_text(value)
     return value is None if kind is types.NoneType else isinstance(value, kind)
