@@ -128,8 +128,7 @@ def test_logs(attack, damaged, tmp_path):
 def saved(tmp_path) -> Path:
     """The state of a network of two layers."""
     model, optimizer = _network()
-    model(torch.ones(1, 3)).sum().backward()
-    optimizer.step()
+    _step(model, optimizer)
     generators = {"cpu.0": torch.get_rng_state()}
     return save_state(
         tmp_path / "state", Progress(7, {"seed": "0"}, {"skipped_steps": 0}), model, optimizer, generators
@@ -149,7 +148,13 @@ def _resume(folder: Path) -> None:
     assert progress.step + 1
     assert all(value >= 0 for value in progress.counters.values())
     torch.set_rng_state(generators["cpu.0"])
-    model(torch.ones(1, 3)).sum().backward()
+    _step(model, optimizer)
+
+
+def _step(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+    """With gradients of ones: autograd, once it had threads in the parent, refuses to work in a fork."""
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
     optimizer.step()
 
 
