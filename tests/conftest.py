@@ -16,6 +16,12 @@ from data.writer import write_pack
 FAMILIES = ("string", "brass", "flute")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest of the slow tests first: nobody then waits for one at the end."""
+    minutes = {item: mark.kwargs.get("minutes", 0) for item in items if (mark := item.get_closest_marker("slow"))}
+    items.sort(key=lambda item: -minutes.get(item, 0))
+
+
 def tone(seconds: float, hz: float, rate: int = 16_000, amplitude: float = 0.5) -> np.ndarray:
     """A sine, float32 ``(S,)``."""
     return (amplitude * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)

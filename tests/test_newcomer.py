@@ -57,7 +57,7 @@ def test_the_section_has_twenty_lines_of_code_at_most():
     assert sum(bool(line.strip()) for code in found.values() for line in code.splitlines()) <= 20
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=1)
 def test_the_lines_work_as_they_stand_in_an_empty_folder(newcomer):
     if "ast-tiny" not in shipped_names():
         pytest.skip("no weights ship in this checkout")

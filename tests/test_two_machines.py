@@ -127,7 +127,7 @@ def last_saved(run: Path) -> int:
     return max((int(state.name[5:]) for state in (run / "state").glob("step_*")), default=0)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=3)
 def test_a_pulled_cable_and_a_dead_process_cost_no_batch(machines, toy_pack, tmp_path):
     settings = {
         "data": toy_pack.folder, "clip_seconds": "0.5", "batch_size": "8", "steps": NUM_STEPS, "log_every": "1",

@@ -195,7 +195,7 @@ def test_families_and_pitches_of_nsynth_are_told_of_its_test_split(make_clips, t
         nsynth_scores(train_alone, ear, torch.device("cpu"))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=2)
 def test_one_command_makes_the_table_and_the_next_one_finds_it(tmp_path, monkeypatch, capsys):
     for name, seed in (("pack", 0), ("other", 1)):
         prepare_gm(tmp_path / name, GmOptions(notes=120, bands=24, effects=16, seed=seed), processes=0)

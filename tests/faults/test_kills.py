@@ -72,7 +72,7 @@ def test_a_preparation_killed_twenty_times(warm, make_tone, tmp_path):
         assert found.replace(b'"pack"', b'"expected"') == written, name
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=2)
 def test_an_embedding_killed_twenty_times(warm, make_clips, small_backbone, tmp_path):
     from audit.embed import BLOCK
 

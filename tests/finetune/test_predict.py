@@ -286,6 +286,6 @@ def test_bad_input_gets_one_sentence(ear, song, tmp_path, capsys, arguments, sen
     assert not (tmp_path / "out.csv").exists()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=2)
 def test_three_hours_take_less_than_a_gib_above_the_network(tmp_path):
     assert peak_above_model("tiny", hours=3.0, hop_seconds=4.0) < 1.0

@@ -30,7 +30,7 @@ def kill_after(command: list[str], run: Path, lines: int, number: int, delay: fl
     return process
 
 
-@pytest.mark.slow
+@pytest.mark.slow(minutes=2)
 def test_two_processes_killed_at_random_moments_resume_to_the_last_bit(
     short_flags, command, launch, losses_of, tmp_path, monkeypatch
 ):
