@@ -161,7 +161,10 @@ def test_windows_read_a_larger_pack_once_an_epoch(upload, toy_pack, asked):
     assert_alike(local, remote, 0, 2 * local.order.steps_per_epoch)
     of_split = pack.blocks.num_bytes[np.unique(pack.blocks.of_clip[pack.rows("train")])].sum()
     fetched = sum(size for _, size in asked) / of_split
-    assert 0 < fetched < 2.3  # less than twice where the cache still has a block, or its clips came before it did
+    rows = np.concatenate([local.rows[local.order.batch(step)] for step in range(local.order.steps_per_epoch)])
+    read = 2 * int(pack.num_samples[rows].sum())
+    # All that the first epoch reads, at least; how much the second still finds depends on who was faster.
+    assert read / of_split <= fetched < 2.3
 
 
 def test_clips_of_no_planned_block_are_fetched_alone(upload, toy_pack, asked, cache):
