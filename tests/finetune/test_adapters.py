@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -258,3 +261,18 @@ def test_bad_settings_are_named(flag, message):
 
 def test_the_module_says_what_the_command_does():
     assert "accelerate launch finetune/adapters.py --backbone ast" in adapters.__doc__
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(short_run, tmp_path):
+    flags = short_run | {"eval_every": "0", "uncertainty": "true", "metric": "0.1", "method": "bottleneck"}
+    environment = os.environ | {"ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    losses = []
+    for processes in (1, 2):
+        out = tmp_path / f"of_{processes}"
+        launcher = [] if processes == 1 else ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+        settings = [f"--{name}={value}" for name, value in (flags | {"out": str(out)}).items()]
+        command = [sys.executable, *launcher, "finetune/adapters.py", *settings]
+        subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, timeout=300)
+        losses.append(losses_of(RunFolder(out)))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)

@@ -12,9 +12,10 @@ from safetensors.torch import load_file
 
 import pretrain.contrastive
 from backbones import ast_encoder, wav2vec2
+from backbones.ast_encoder import AstBackbone
 from checkpoints.config import parse_config, recipe_config, run_command
 from checkpoints.errors import CheckpointError
-from checkpoints.weights import load_backbone
+from checkpoints.weights import load_backbone, save_backbone
 from data.augment import Augmentation
 from data.clip import NOTHING, Labels
 from data.errors import DataError
@@ -106,6 +107,25 @@ def test_a_resumed_run_is_the_unbroken_run_to_the_last_bit(config, tmp_path):
     assert losses[0] == losses[1]
     first, second = (load_file(run.state / "step_00000004" / "model.safetensors") for run in (unbroken, resumed))
     assert all(first[name].equal(second[name]) for name in first)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["triplet", "ntxent + 0.5*supcon"])
+def test_two_processes_learn_what_one_does(family_pack, tmp_path, launch, losses_of, objective):
+    torch.manual_seed(0)
+    save_backbone(AstBackbone.untrained("tiny", 48, -5.0, 4.0), tmp_path / "backbone")
+    losses = []
+    for processes in (1, 2):
+        out = tmp_path / f"of_{processes}"
+        flags = {
+            "data": family_pack.folder, "init": tmp_path / "backbone", "clip_seconds": 0.5, "batch_size": 12,
+            "clips_per_class": 3, "steps": 4, "log_every": 1, "eval_every": 0, "probe_clips": 24, "test_clips": 18,
+            "cpu_threads": 1, "out": out, "objective": objective, "patchout": 0.25,
+        }  # fmt: skip
+        done = launch({name: str(value) for name, value in flags.items()}, processes, RECIPE)
+        assert done.returncode == 0, done.stderr[-2000:]
+        losses.append(losses_of(out))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)  # sums in another order
 
 
 def test_it_starts_from_the_newest_masked_autoencoder_and_says_so(config, tmp_path, monkeypatch, capsys):
